@@ -1,0 +1,74 @@
+# One command per purpose; `make help` lists them. Everything that they install lies in the cache outside the tree
+# (docs/development.md), so that a second run starts at once.
+
+BOOTSTRAP ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+ifeq ($(BOOTSTRAP),)
+$(error Python 3.11 or later is needed: install it, or name it with BOOTSTRAP=/path/to/python3)
+endif
+
+VENV := $(shell $(BOOTSTRAP) tests/toolchain/venv.py --path)
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# The console scripts `hookstead` and `kubectl-hooks` (so `kubectl hooks`) are this clone's in every recipe.
+export PATH := $(VENV)/bin:$(PATH)
+# Variables of the product that a developer's shell may hold must not reach the tests; these two are ours.
+unexport $(filter-out HOOKSTEAD_REQUIRE_ALL HOOKSTEAD_OFFLINE,$(filter HOOKSTEAD_%,$(.VARIABLES)))
+
+SOURCES := $(wildcard controller tests benchmarks examples)
+TYPED := $(wildcard controller tests benchmarks)
+WORKERS ?= auto
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- what the rest stands on
+
+$(READY): pyproject.toml
+	@$(BOOTSTRAP) tests/toolchain/venv.py >/dev/null
+
+.PHONY: venv
+venv: $(READY) ## The virtual environment of this clone, in the cache
+	@echo $(VENV)
+
+.PHONY: binaries
+binaries: ## The programs that the tests run: etcd, API server, controller manager, kubectl, strace
+	@$(BOOTSTRAP) tests/toolchain/binaries.py
+
+# ---- demonstrations (prerequisite: $(READY); on a cluster also: binaries)
+
+# ---- the gates
+
+.PHONY: check
+check: $(READY) ## Lint, format, types, room boundaries, freshness of generated files
+	ruff check $(SOURCES)
+	ruff format --check $(SOURCES)
+	mypy $(TYPED)
+	lint-imports --no-cache
+	$(PYTHON) tests/toolchain/fresh.py
+
+.PHONY: test
+test: $(READY) binaries ## The whole suite, with everything that it needs; ARGS="tests/unit -k name" narrows it
+	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: bench
+bench: $(READY) ## The benchmarks, with the machine's description
+	$(PYTHON) benchmarks/pipeline.py $(ARGS)
+
+# ---- conveniences
+
+.PHONY: format
+format: $(READY) ## Rewrite the sources as `make check` wants them
+	ruff check --fix-only $(SOURCES)
+	ruff format $(SOURCES)
+
+.PHONY: generate
+generate: $(READY) ## Rewrite every generated file
+	$(PYTHON) tests/toolchain/fresh.py --write
+
+.PHONY: clean
+clean: ## Remove caches and this clone's environment; built binaries stay (they took minutes)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist .hookstead "$(VENV)"
+	find controller tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,84 @@
+"""A server process that logs to a file and never outlives the process that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1
+# Loaded here and not in the child: between fork and exec nothing may be imported or allocated at length.
+_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def free_port() -> int:
+    """A loopback TCP port that was free a moment ago; another process may take it first, so be ready to retry."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Child:
+    """One running program.
+
+    It is killed when the *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG), however that comes about;
+    so start it from a thread that lives as long as it is needed, as the main thread does.
+    """
+
+    def __init__(self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.command: Final = tuple(str(part) for part in command)
+        self.log: Final = log
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            if _LIBC is not None:
+                _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != parent:  # it died between fork and prctl
+                    os._exit(1)
+
+        with log.open("ab") as output:
+            self._process: Final = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                # One small libc call; the library was loaded above.
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id, also after its end."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone; harmless when it already is."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, *, grace_seconds: float) -> int:
+        """SIGTERM, SIGKILL after the grace; the exit code (negative: the signal's number)."""
+        self._process.terminate()
+        try:
+            return self._process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.returncode
+
+    def last_words(self, *, lines: int = 25) -> str:
+        """The end of its log, for the message of a failure."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
