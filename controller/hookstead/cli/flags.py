@@ -1,8 +1,9 @@
 """Flags and their environment variables, from one table per command.
 
 A flag `--drain-seconds` has the variable HOOKSTEAD_DRAIN_SECONDS. What counts, in this order: the command
-line, the variable (an empty one is not set), the default. A value that does not parse is a usage error (exit 2)
-that names where it came from. Secrets are never flags: they come from files, or from variables without a flag.
+line, the variable (an empty one is not set), the default. A value that does not parse is a usage error
+(exit 2) that names where it came from. Secrets are never flags: they come from files, or from variables
+without a flag.
 """
 
 from __future__ import annotations

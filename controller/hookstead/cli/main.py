@@ -1,7 +1,7 @@
 """`hookstead`: which command was asked for, and its exit code.
 
-A command's module is imported only when it runs: `validate` starts without aiohttp, and nothing but `operator`
-imports Kopf.
+A command's module is imported only when it runs: `validate` starts without aiohttp, and nothing but
+`operator` imports Kopf.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def run(program: Callable[[], int]) -> int:
         say(f"error: {problem}")
         return FINDINGS
     except BrokenPipeError:
-        # The reader (head, less) has gone: no error. Without another stdout the interpreter complains at exit.
+        # The reader (head, less) has gone: no error. The interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:

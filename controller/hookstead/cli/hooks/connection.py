@@ -57,7 +57,7 @@ UNTIL: Final = Flag(name="until", metavar="TIME", help="only what was created be
 
 
 def connect(given: argparse.Namespace) -> Gateway:
-    """The gateway that the flags name. Raises CommandError where they name none, or the token cannot be read."""
+    """The gateway that the flags name. Raises CommandError: no gateway named, or no readable token."""
     if given.server is None:
         raise CommandError(
             "which gateway? Give --server URL or set HOOKSTEAD_SERVER; for `hookstead dev` it is "
