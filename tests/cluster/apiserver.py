@@ -1,10 +1,10 @@
-"""A real Kubernetes API server (etcd, kube-apiserver, kube-controller-manager) on loopback, as a context manager.
+"""A real Kubernetes API server (etcd, kube-apiserver, kube-controller-manager) as a context manager.
 
     with ApiServer() as server:
         server.kubectl("apply", "-f", "-", input=manifest)
 
-No pytest in here: `make demo-kubernetes` runs on it too. The flags and what they were measured to do come from
-the project's notes on traps (Kubernetes v1.34: ready in about 3 s, 250-320 MiB).
+No pytest in here: `make demo-kubernetes` runs on it too. Everything listens on loopback. Kubernetes v1.34 is
+ready in about 3 s and takes 250-320 MiB, the controller manager 90, etcd 45.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives import serialization
@@ -32,6 +30,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cluster import audit
 from cluster.child import Child, free_port
 from toolchain.binaries import locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
 
 ADMIN: Final = "admin"
 USERS: Final[Mapping[str, Sequence[str]]] = {"alice": (), "bob": ()}
@@ -51,7 +53,7 @@ class ClusterError(Exception):
     """The test cluster did not do what was asked; the message has the program's own words."""
 
 
-class PortClash(ClusterError):
+class PortClashError(ClusterError):
     """Somebody else took the port between our looking and the server's binding."""
 
 
@@ -77,7 +79,7 @@ class ApiError(ClusterError):
 class ApiServer:
     """One throw-away cluster without nodes.
 
-    Started by `start()` or as a context manager; `stop()` kills everything at once, since nothing in it is kept.
+    Started by `start()` or as a context manager; `stop()` kills everything at once: nothing is kept.
     Start it from a thread that outlives it (see `Child`).
     """
 
@@ -134,7 +136,7 @@ class ApiServer:
             self._etcd_port, self._port = free_port(), free_port()
             try:
                 self._start_all()
-            except PortClash:
+            except PortClashError:
                 self._kill_all()
                 if not attempts_left:
                     raise
@@ -175,15 +177,22 @@ class ApiServer:
 
     # What one does with it.
 
-    def kubeconfig(self, *, user: str | None = None, token: str | None = None, namespace: str = "default") -> Path:
+    def kubeconfig(
+        self, *, user: str | None = None, token: str | None = None, namespace: str = "default"
+    ) -> Path:
         """Write a kubeconfig file for a static `user` (default: the admin) or any bearer `token`."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
+            "clusters": [
+                {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
+            ],
             "users": [{"name": user or "test", "user": {"token": token or self.tokens[user or ADMIN]}}],
             "contexts": [
-                {"name": "test", "context": {"cluster": "test", "user": user or "test", "namespace": namespace}}
+                {
+                    "name": "test",
+                    "context": {"cluster": "test", "user": user or "test", "namespace": namespace},
+                }
             ],
             "current-context": "test",
         }
@@ -203,7 +212,7 @@ class ApiServer:
         token: str | None = None,
         timeout_seconds: float = 60.0,
     ) -> str:
-        """Run kubectl and return its stdout. Raises KubectlError, with stderr, on an exit code other than 0."""
+        """Run kubectl and return its stdout. Raises KubectlError, with stderr, when it fails."""
         command = [str(locate("kubectl")), *(str(argument) for argument in arguments)]
         result = subprocess.run(
             command,
@@ -233,7 +242,7 @@ class ApiServer:
         return {**os.environ, "PATH": path, "HOME": str(self.directory), "KUBECONFIG": str(config)}
 
     def request(self, method: str, path: str, body: object = None, *, token: str | None = None) -> Any:
-        """One request as the admin (or the bearer of `token`); the decoded JSON. Raises ApiError above 399."""
+        """One request as the admin (or the bearer of `token`); decoded JSON. Raises ApiError above 399."""
         status, text = self._exchange(method, path, body, token=token)
         if status >= 400:
             raise ApiError(f"{method} {path}", status=status, body=text)
@@ -245,7 +254,7 @@ class ApiServer:
         return name
 
     def apply_crds(self, folder: Path) -> list[str]:
-        """Apply every CRD of the folder and wait until each is served; their names. An empty folder is fine."""
+        """Apply every CRD of the folder and wait until each is served; their names. No CRD is fine."""
         files = sorted(folder.glob("*.yaml"))
         if not files:
             return []
@@ -255,7 +264,10 @@ class ApiServer:
         return names
 
     def service_account_token(self, namespace: str, name: str, *, audiences: Sequence[str] = ()) -> str:
-        """An hour's token of an existing ServiceAccount, by TokenRequest; `audiences` defaults to the server's own."""
+        """An hour's token of an existing ServiceAccount, by TokenRequest.
+
+        `audiences` defaults to the API server itself.
+        """
         answer = self.request(
             "POST",
             f"/api/v1/namespaces/{quote(namespace)}/serviceaccounts/{quote(name)}/token",
@@ -280,11 +292,15 @@ class ApiServer:
     def _write_files(self) -> None:
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
         (self.directory / "service-account.key").write_bytes(pem)
         (self.directory / "audit-policy.yaml").write_text(json.dumps(audit.POLICY), encoding="utf-8")
-        rows = [f'{self.tokens[name]},{name},{name},"{",".join(groups)}"' for name, groups in self._groups.items()]
+        rows = [
+            f'{self.tokens[name]},{name},{name},"{",".join(groups)}"' for name, groups in self._groups.items()
+        ]
         (self.directory / "tokens.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
     def _start_all(self) -> None:
@@ -352,21 +368,27 @@ class ApiServer:
         self._children.clear()
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> None:
-        """Poll until `holds()`. Raises at once when one of the processes has ended, or after READY_SECONDS."""
+        """Poll until `holds()`. Raises at once when a process has ended, else after READY_SECONDS."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             for name, child in self._children.items():
                 if not child.running:
                     words = child.last_words()
-                    raise (PortClash if PORT_CLASH in words else ClusterError)(f"{name} ended at its start:\n{words}")
+                    raise (PortClashError if PORT_CLASH in words else ClusterError)(
+                        f"{name} ended at its start:\n{words}"
+                    )
             with contextlib.suppress(OSError, http.client.HTTPException, ApiError):
                 if holds():
                     return
             time.sleep(0.05)
         words = self._children["kube-apiserver"].last_words()
-        raise ClusterError(f"{what} was not there after {READY_SECONDS:.0f} s; the API server's log ends:\n{words}")
+        raise ClusterError(
+            f"{what} was not there after {READY_SECONDS:.0f} s; the API server's log ends:\n{words}"
+        )
 
-    def _exchange(self, method: str, path: str, body: object = None, *, token: str | None = None) -> tuple[int, str]:
+    def _exchange(
+        self, method: str, path: str, body: object = None, *, token: str | None = None
+    ) -> tuple[int, str]:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, context=context, timeout=15)
         headers = {"Authorization": f"Bearer {token or self.admin_token}", "Content-Type": "application/json"}

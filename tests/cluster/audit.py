@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 # Metadata is enough to count and attribute. RequestReceived would show every request twice.
 POLICY: Final = {
@@ -21,7 +23,7 @@ WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollect
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One request. A watch appears twice: stage ResponseStarted when it opens, ResponseComplete when it ends."""
+    """One request. A watch appears twice: ResponseStarted when it opens, ResponseComplete at its end."""
 
     time: datetime
     """When the request was received (UTC)."""
@@ -46,7 +48,7 @@ class AuditEntry:
 
 
 def read(log: Path, *, since: int = 0) -> Iterator[AuditEntry]:
-    """The entries after byte `since`, in the order of the log; a last line still being written is left out."""
+    """The entries after byte `since`, in the order of the log; a line still being written is left out."""
     if not log.exists():
         return
     with log.open("rb") as file:

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 PR_SET_PDEATHSIG: Final = 1
 # Loaded here and not in the child: between fork and exec nothing may be imported or allocated at length.
@@ -18,7 +20,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else
 
 
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago; another process may take it first, so be ready to retry."""
+    """A loopback TCP port that was free a moment ago; somebody may take it first, so be ready to retry."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -28,11 +30,13 @@ def free_port() -> int:
 class Child:
     """One running program.
 
-    It is killed when the *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG), however that comes about;
-    so start it from a thread that lives as long as it is needed, as the main thread does.
+    It is killed when the *thread* that started it ends, however that comes about (prctl(2),
+    PR_SET_PDEATHSIG); so start it from a thread that lives as long as it is needed, as the main one does.
     """
 
-    def __init__(self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.command: Final = tuple(str(part) for part in command)
         self.log: Final = log
         parent = os.getpid()

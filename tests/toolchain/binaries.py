@@ -2,11 +2,11 @@
 
     python3.11 tests/toolchain/binaries.py [NAME…]     prints "NAME<tab>PATH" per program
 
-Needs nothing but the standard library, so that it runs before any virtual environment exists. The order for each
-program: the folder KUBEBUILDER_ASSETS (as envtest has it); for kubectl and helm the one on PATH, if recent; our
-cache; a release download, if its host answers within seconds (HOOKSTEAD_OFFLINE=1 leaves that out); `go build`
-from the published module that the program's go.mod beside this file pins. The versions are those of the go.mod
-files and nowhere else.
+Needs nothing but the standard library, so that it runs before any virtual environment exists. The order for
+each program: the folder KUBEBUILDER_ASSETS (as envtest has it); for kubectl and helm the one on PATH, if
+recent; our cache; a release download, if its host answers within seconds (HOOKSTEAD_OFFLINE=1 leaves that
+out); `go build` from the published module that a go.mod beside this file pins. The versions stand in those
+go.mod files and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script: `toolchain` is our parent
 
 from toolchain import debian, releases
 from toolchain.cache import arriving, cache_home, exclusive
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 HERE: Final = Path(__file__).resolve().parent
 VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)\S*")
 
 
-class ProgramMissing(Exception):
+class ProgramMissingError(Exception):
     """A program is not there and could not be made; the message says what to do."""
 
 
@@ -57,7 +59,9 @@ class Program:
         text = (HERE / self.folder / "go.mod").read_text(encoding="utf-8")
         found = re.search(rf"^(?:require|)\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
         if found is None:
-            raise ProgramMissing(f"tests/toolchain/{self.folder}/go.mod: no requirement of {self.module}.")
+            raise ProgramMissingError(
+                f"tests/toolchain/{self.folder}/go.mod: no requirement of {self.module}."
+            )
         return found[1]
 
     @property
@@ -135,7 +139,11 @@ def on_path(program: Program) -> Path | None:
     if found is None or program.oldest is None:
         return None
     said = subprocess.run(
-        [found, *program.version_arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        [found, *program.version_arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     version = VERSION.search(said.stdout)
     if said.returncode or version is None or (int(version[1]), int(version[2])) < program.oldest:
@@ -185,23 +193,27 @@ MAKERS: Final[tuple[Callable[[Program, Path], bool], ...]] = (download, build)
 
 
 def locate(name: str) -> Path:
-    """The program `name` where it already is; makes nothing. Raises ProgramMissing."""
+    """The program `name` where it already is; makes nothing. Raises ProgramMissingError."""
     if name in DEBIAN:
         found = shutil.which(name)
         if found is None:
-            raise ProgramMissing(f"{name} is not on PATH, for {DEBIAN[name]}: `make binaries` installs it as root.")
+            raise ProgramMissingError(
+                f"{name} is not on PATH, for {DEBIAN[name]}: `make binaries` installs it as root."
+            )
         return Path(found)
     for place in PLACES:
         if (path := place(PROGRAMS[name])) is not None:
             return path
-    raise ProgramMissing(f"{name} {PROGRAMS[name].version} is not here yet: `make binaries` gets or builds it.")
+    raise ProgramMissingError(
+        f"{name} {PROGRAMS[name].version} is not here yet: `make binaries` gets or builds it."
+    )
 
 
 def provide(name: str) -> Path:
-    """The program `name`, made if need be; a second run side by side waits for the first. Raises ProgramMissing."""
+    """The program `name`, made if need be, by one of the runs side by side. Raises ProgramMissingError."""
     try:
         return locate(name)
-    except ProgramMissing:
+    except ProgramMissingError:
         return _install(name) if name in DEBIAN else _make(PROGRAMS[name])
 
 
@@ -209,8 +221,8 @@ def _install(name: str) -> Path:
     try:
         with exclusive("apt"):
             debian.install(name, purpose=DEBIAN[name])
-    except debian.NotInstallable as error:
-        raise ProgramMissing(str(error)) from error
+    except debian.NotInstallableError as error:
+        raise ProgramMissingError(str(error)) from error
     return locate(name)
 
 
@@ -221,7 +233,7 @@ def _make(program: Program) -> Path:
             return path
         with arriving(program.cached) as draft:
             if not any(maker(program, draft) for maker in MAKERS):
-                raise ProgramMissing(
+                raise ProgramMissingError(
                     f"{program.name} {program.version} could be neither downloaded nor built. "
                     "Install Go (see go.dev/dl) and run `make binaries` again, "
                     "or set KUBEBUILDER_ASSETS to a folder that has it."
@@ -250,7 +262,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in names:
         try:
             print(f"{name}\t{provide(name)}")
-        except ProgramMissing as error:
+        except ProgramMissingError as error:
             say(str(error))
             failed = failed or name not in DEBIAN
     return 1 if failed else 0

@@ -7,18 +7,20 @@ import shutil
 import subprocess
 
 
-class NotInstallable(Exception):
+class NotInstallableError(Exception):
     """The package can not be installed from here; the message says what a person should do."""
 
 
 def install(package: str, *, purpose: str) -> None:
     """Install `package` with apt-get, as root only.
 
-    `purpose` completes the sentence "it is needed for …" in the message of `NotInstallable`.
+    `purpose` completes the sentence "it is needed for …" in the message of `NotInstallableError`.
     """
-    remedy = f"Install the package {package!r}, which is needed for {purpose} (Debian: apt-get install {package})."
+    remedy = (
+        f"Install the package {package!r}, which is needed for {purpose} (Debian: apt-get install {package})."
+    )
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise NotInstallable(remedy)
+        raise NotInstallableError(remedy)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", package]):
         result = subprocess.run(
@@ -32,4 +34,4 @@ def install(package: str, *, purpose: str) -> None:
         )
         # A stale or partly broken list of packages often still has the one that is wanted.
         if result.returncode and arguments[0] == "install":
-            raise NotInstallable(f"{remedy}\napt-get says:\n{result.stdout[-2000:]}")
+            raise NotInstallableError(f"{remedy}\napt-get says:\n{result.stdout[-2000:]}")

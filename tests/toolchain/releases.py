@@ -1,7 +1,7 @@
 """Downloads a published release, quickly or not at all, and believes only what its checksum confirms.
 
-The checksum comes over TLS from the same publisher: it tells a broken download from a whole one. What pins the
-content for good is the other way in, `go build` with the committed go.sum.
+The checksum comes over TLS from the same publisher: it tells a broken download from a whole one. What pins
+the content for good is the other way in, `go build` with the committed go.sum.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANSWER_SECONDS: Final = 3.0
 """How long a host may take for the (small) checksum file, name look-up and TLS included."""

@@ -3,9 +3,9 @@
     python3.11 tests/toolchain/venv.py           makes it if need be and prints its path
     python3.11 tests/toolchain/venv.py --path    prints the path only
 
-One environment per clone, interpreter and pyproject.toml. Per clone, because the editable install points at one
-tree: with an environment shared by two clones the second would silently test the first one's code. Standard
-library only: it runs before the environment exists.
+One environment per clone, interpreter and pyproject.toml. Per clone, because the editable install points at
+one tree: with an environment shared by two clones the second would silently test the first one's code.
+Standard library only: it runs before the environment exists.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script: `toolchain` is our parent
 
 from toolchain import debian
 from toolchain.cache import cache_home, exclusive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLONE: Final = Path(__file__).resolve().parents[2]
 READY: Final = ".ready"
@@ -45,7 +47,7 @@ def location(clone: Path) -> Path:
 def provide(clone: Path) -> Path:
     """The clone's environment with the package (editable) and the extras `test` and `dev` in it.
 
-    Raises `debian.NotInstallable` where Python lacks `venv`, and CalledProcessError when pip fails.
+    Raises `debian.NotInstallableError` where Python lacks `venv`, and CalledProcessError when pip fails.
     """
     folder = location(clone)
     with exclusive(folder.name):
@@ -83,7 +85,9 @@ def _create(folder: Path) -> None:
 
 
 def _run(command: Sequence[str | Path]) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}
+    }
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment)
 
 
@@ -101,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         print(provide(CLONE))
-    except debian.NotInstallable as error:
+    except debian.NotInstallableError as error:
         say(str(error))
         return 1
     except subprocess.CalledProcessError as error:
