@@ -1,8 +1,8 @@
 """The `status` of each kind, from the compiled object, what the gateways run and what they report.
 
 Pure: time is handed in and nothing is read but the arguments. The operator writes these bodies, the gateway's
-query API shows them. A body is complete: what is not in it is to be absent from the object. Never a payload, a
-response body, a header value, a secret, or more of a URL than its host.
+query API shows them. A body is complete: what is not in it is to be absent from the object. Never a payload,
+a response body, a header value, a secret, or more of a URL than its host.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RECENT_LIMIT: Final = 20
 """Entries of `recentDeliveries`."""
 RECENT_MESSAGE_LIMIT: Final = 256
 """Characters of a recent delivery's message."""
-ECHO_LIMIT: Final = 64
+ECHO_LIMIT: Final = 128
 """Characters of an annotation's value that status echoes."""
 HELD_REASONS: Final = frozenset({Reason.THROTTLED, Reason.CIRCUIT_OPEN, Reason.SUSPENDED, Reason.GONE})
 """What only a gateway knows: it holds deliveries back beyond what the manifests say."""
@@ -312,6 +312,7 @@ def environment_status(
     programmed: Programming,
     previous: Mapping[str, Any],
     now: datetime,
+    handled_reconcile: str | None = None,
 ) -> Status:
     """`WebhookEnvironment.status`."""
     generation = environment.identity.generation
@@ -340,6 +341,7 @@ def environment_status(
             ),
             "config": {"hash": config.hash, "sizeBytes": config.bytes} if config.hash else None,
             "activity": _plain(activity) if activity is not None else previous.get("activity"),
+            "lastHandledReconcileAt": _echo(handled_reconcile),
         }
     )
 
@@ -353,6 +355,7 @@ def channel_status(
     programmed: Programming,
     previous: Mapping[str, Any],
     now: datetime,
+    handled_reconcile: str | None = None,
 ) -> Status:
     """`WebhookChannel.status`; `endpoints`: how many receive through it (`endpoints_by_channel`)."""
     generation = channel.identity.generation
@@ -369,6 +372,7 @@ def channel_status(
             "conditions": _conditions(conditions, previous, now),
             "endpoints": endpoints,
             "activity": _named_activity(activity, previous, fields=("accepted", "lastEventTime")),
+            "lastHandledReconcileAt": _echo(handled_reconcile),
         }
     )
 
@@ -382,6 +386,7 @@ def event_type_status(
     programmed: Programming,
     previous: Mapping[str, Any],
     now: datetime,
+    handled_reconcile: str | None = None,
 ) -> Status:
     """`WebhookEventType.status`; `endpoints`: how many select it (`endpoints_by_event_type`)."""
     generation = event_type.identity.generation
@@ -394,6 +399,7 @@ def event_type_status(
             "schemaDigest": event_type.schema_digest,
             "endpoints": endpoints,
             "activity": _named_activity(activity, previous, fields=("accepted", "rejected", "lastEventTime")),
+            "lastHandledReconcileAt": _echo(handled_reconcile),
         }
     )
 
@@ -437,11 +443,12 @@ def replay_status(
     programmed: Programming,
     previous: Mapping[str, Any],
     now: datetime,
+    handled_reconcile: str | None = None,
 ) -> Status:
     """`WebhookReplay.status`. One that has ended stays as it ended, whatever becomes of its endpoint."""
     ended = _ended(previous)
     if ended and (report is None or report.phase is Reason.RUNNING):
-        return dict(previous)
+        return dict(previous) | _without_none({"lastHandledReconcileAt": _echo(handled_reconcile)})
     generation = replay.identity.generation
     verdict = replay.verdict
     if environment is None and verdict.is_accepted:
@@ -461,6 +468,7 @@ def replay_status(
             "failed": counted.failed if counted is not None else None,
             "startTime": counted.start_time if counted is not None else None,
             "completionTime": counted.completion_time if counted is not None else None,
+            "lastHandledReconcileAt": _echo(handled_reconcile),
         }
     )
 
