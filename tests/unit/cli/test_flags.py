@@ -24,7 +24,10 @@ COMMAND = Command(
     arguments=(Argument(name="DIR", help="a folder", nargs="?"),),
     flags=(
         Flag(
-            name="drain-seconds", default=25, parse=whole(minimum=0, maximum=3600, unit="seconds"), help="a wait"
+            name="drain-seconds",
+            default=25,
+            parse=whole(minimum=0, maximum=3600, unit="seconds"),
+            help="a wait",
         ),
         Flag(name="gateway", arity=Arity.MANY, default=(), help="a URL"),
         Flag(name="leader-elect", arity=Arity.SWITCH, default=False, help="elect a leader"),
@@ -95,8 +98,16 @@ def test_a_switch_can_be_turned_on_and_off_from_both_sides(
             {},
             "--drain-seconds: '9999' is not a whole number of seconds from 0 to 3600",
         ),
-        ([], {"HOOKSTEAD_DRAIN_SECONDS": "-1"}, "HOOKSTEAD_DRAIN_SECONDS: '-1' is not a whole number of seconds"),
-        ([], {"HOOKSTEAD_LEADER_ELECT": "maybe"}, "HOOKSTEAD_LEADER_ELECT: 'maybe' is neither true nor false"),
+        (
+            [],
+            {"HOOKSTEAD_DRAIN_SECONDS": "-1"},
+            "HOOKSTEAD_DRAIN_SECONDS: '-1' is not a whole number of seconds",
+        ),
+        (
+            [],
+            {"HOOKSTEAD_LEADER_ELECT": "maybe"},
+            "HOOKSTEAD_LEADER_ELECT: 'maybe' is neither true nor false",
+        ),
         ([], {"HOOKSTEAD_OUTPUT": "xml"}, "HOOKSTEAD_OUTPUT: 'xml' is not one of json, yaml"),
         (["-o", "xml"], {}, "--output: 'xml' is not one of json, yaml"),
         (["--drain", "3"], {}, "unrecognized arguments: --drain"),
