@@ -1,7 +1,11 @@
 # One command per purpose; `make help` lists them. Everything that they install lies in the cache outside the tree
 # (docs/development.md), so that a second run starts at once.
 
-BOOTSTRAP ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+# The first interpreter that is new enough; tried, not just looked up, since version managers leave dead stubs.
+ifndef BOOTSTRAP
+BOOTSTRAP := $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
 ifeq ($(BOOTSTRAP),)
 $(error Python 3.11 or later is needed: install it, or name it with BOOTSTRAP=/path/to/python3)
 endif
@@ -46,7 +50,7 @@ check: $(READY) ## Lint, format, types, room boundaries, freshness of generated 
 	ruff check $(SOURCES)
 	ruff format --check $(SOURCES)
 	mypy $(TYPED)
-	lint-imports --no-cache
+	lint-imports --no-cache --no-logo
 	$(PYTHON) tests/toolchain/fresh.py
 
 .PHONY: test

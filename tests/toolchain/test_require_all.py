@@ -15,7 +15,7 @@ SKIPS = {
     "a fixture": (
         "import pytest\n@pytest.fixture\ndef tool(): pytest.skip('absent')\ndef test_it(tool): pass"
     ),
-    "a missing import": "import pytest\npytest.importorskip('no_strace', reason='absent')\ndef test_it(): pass",
+    "a missing import": "import pytest\npytest.importorskip('strace_', reason='absent')\ndef test_it(): pass",
     "a table without rows": (
         "import pytest\n@pytest.mark.parametrize('row', [])\ndef test_it(row): pass  # no strace"
     ),
