@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-PR_SET_PDEATHSIG: Final = 1
-# Loaded here and not in the child: between fork and exec nothing may be imported or allocated at length.
-_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# Runs in the child, becomes the program, keeps the process id. Not a preexec_fn: that forks a process which
+# may have threads, against which Python 3.12 warns. 1 is PR_SET_PDEATHSIG; the parent may be dead already.
+_LAUNCHER: Final = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("parent gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def free_port() -> int:
@@ -39,23 +44,14 @@ class Child:
     ) -> None:
         self.command: Final = tuple(str(part) for part in command)
         self.log: Final = log
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            if _LIBC is not None:
-                _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != parent:  # it died between fork and prctl
-                    os._exit(1)
-
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
         with log.open("ab") as output:
             self._process: Final = subprocess.Popen(
-                self.command,
+                [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                # One small libc call; the library was loaded above.
-                preexec_fn=die_with_parent,
             )
 
     @property
