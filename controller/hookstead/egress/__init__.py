@@ -1,0 +1,1 @@
+"""The only way out: resolver, address policy, sockets, TLS, response caps."""
