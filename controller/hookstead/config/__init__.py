@@ -1,0 +1,1 @@
+"""From resources to delivery configuration: compile, verdicts, serial form."""

@@ -1,0 +1,93 @@
+"""The serial form of the configuration: canonical JSON, its digest, and gzip shards that fit a Secret.
+
+Equal configurations give equal bytes, so the digest says whether anything changed. Secrets are in it as base64:
+these bytes are themselves a secret and travel only in Secrets and over the internal port.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import zlib
+from typing import Any, Final
+
+import msgspec
+
+from hookstead.config.model import DeliveryConfig
+from hookstead.resources.secret import Secret
+
+SHARD_LIMIT: Final = 900 * 1024
+"""Bytes of one compressed shard; a Secret may hold 1 MiB of base64-decoded data, and needs room for the rest."""
+
+DECODED_LIMIT: Final = 256 * 1024 * 1024
+"""Bytes of a configuration after decompression: a bomb is refused, 10,000 endpoints are a few megabytes."""
+
+
+class ConfigUnreadable(ValueError):
+    """The bytes are not a configuration that this version can read."""
+
+
+def encode(config: DeliveryConfig) -> bytes:
+    """Canonical JSON of the configuration."""
+    return _ENCODER.encode(config)
+
+
+def decode(document: bytes) -> DeliveryConfig:
+    """The configuration again. Unknown fields are ignored, so that an older gateway reads a newer operator's.
+
+    Raises ConfigUnreadable.
+    """
+    try:
+        return _DECODER.decode(document)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigUnreadable(f"not a delivery configuration: {error}") from error
+
+
+def digest(document: bytes) -> str:
+    """`sha256:` and the hex digest of the encoded configuration."""
+    return "sha256:" + hashlib.sha256(document).hexdigest()
+
+
+def compress(document: bytes) -> bytes:
+    """gzip without a time stamp: equal input gives equal output."""
+    return gzip.compress(document, compresslevel=6, mtime=0)
+
+
+def decompress(packed: bytes) -> bytes:
+    """The reverse of `compress`, bounded. Raises ConfigUnreadable."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        document = inflater.decompress(packed, DECODED_LIMIT)
+    except zlib.error as error:
+        raise ConfigUnreadable(f"not gzip: {error}") from error
+    if not inflater.eof:
+        raise ConfigUnreadable(f"the gzip stream is cut off or larger than {DECODED_LIMIT} bytes")
+    return document
+
+
+def to_shards(document: bytes) -> list[bytes]:
+    """The compressed document, cut into pieces of at most SHARD_LIMIT bytes; at least one."""
+    packed = compress(document)
+    return [packed[start : start + SHARD_LIMIT] for start in range(0, len(packed), SHARD_LIMIT)]
+
+
+def from_shards(shards: list[bytes]) -> bytes:
+    """The document that `to_shards` cut. Raises ConfigUnreadable."""
+    return decompress(b"".join(shards))
+
+
+def _encode_secret(value: Any) -> str:
+    if isinstance(value, Secret):
+        return base64.b64encode(value.reveal()).decode("ascii")
+    raise NotImplementedError(f"{type(value).__name__} has no serial form")
+
+
+def _decode_secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(base64.b64decode(value, validate=True))
+    raise NotImplementedError(f"{kind.__name__} has no serial form")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_encode_secret, order="deterministic")
+_DECODER: Final = msgspec.json.Decoder(DeliveryConfig, dec_hook=_decode_secret)

@@ -1,0 +1,532 @@
+"""The loop that turns pending deliveries into attempts: lanes, their timers, claims, and what follows an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
+from hookstead.delivery import attempt, pacing
+from hookstead.delivery.activity import LaneActivity
+from hookstead.delivery.attempt import Outcome, Sealed
+from hookstead.delivery.budget import MemoryBudget
+from hookstead.delivery.lane import Lane, Wait
+from hookstead.delivery.observer import Observer
+from hookstead.delivery.pacing import Rate
+from hookstead.delivery.ports import (
+    AttemptRecord,
+    Boot,
+    CancelReason,
+    Clock,
+    DeliveryStatus,
+    EndpointCounts,
+    EndpointKey,
+    Job,
+    LaneState,
+    Random,
+    RecentAttempt,
+    Store,
+    StoreError,
+    Transport,
+    Trigger,
+)
+from hookstead.delivery.recorder import Pending, Recorder
+from hookstead.delivery.versions import Versions
+from hookstead.resources.conditions import Reason
+from hookstead.resources.kinds import CircuitBreaker, EndpointState
+
+log = logging.getLogger(__name__)
+
+RELEASE_AFTER_SECONDS: Final = 5.0
+"""A lane that has to wait longer gives its claimed jobs back, so that they do not fill the memory budget."""
+
+STORE_RETRY_SECONDS: Final = 1.0
+EMPTY_CLAIM_SECONDS: Final = 0.25
+
+
+class Dispatcher:
+    """Runs on one event loop; every method is called there. Owns the lanes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        random: Random,
+        observer: Observer,
+        user_agent: str,
+        budget: MemoryBudget,
+        linger_seconds: float,
+    ) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self.versions = Versions()
+        self.recorder = Recorder(store=store, committed=self._committed, linger_seconds=linger_seconds)
+        self.attempts: dict[tuple[str, str], int] = {}
+        self._store = store
+        self._transport = transport
+        self._clock = clock
+        self._random = random
+        self._observer = observer
+        self._user_agent = user_agent
+        self._budget = budget
+        self._boot = Boot()
+        self._environment: EnvironmentConfig | None = None
+        self._namespace = ""
+        self._timers: dict[EndpointKey, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def start(self, boot: Boot) -> None:
+        """Begin with what the store remembers. Nothing is sent before the first `apply`."""
+        self._boot = boot
+        self.recorder.start()
+
+    async def drain(self, *, deadline_seconds: float) -> None:
+        """Start nothing more, let what is under way finish until the deadline, give the rest back."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        released = [self._release(lane) for lane in self.lanes.values()]
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=deadline_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        log.debug("drained", extra={"action": "drained", "released": sum(released)})
+        await self.recorder.flushed()
+
+    async def stop(self) -> None:
+        """After `drain`; or, without it, at once: what is under way is sent again by the next life."""
+        self._stopping = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.recorder.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery task failed", exc_info=error, extra={"action": "task_failed"})
+
+    # ------------------------------------------------------------------------------------------ configuration
+
+    async def apply(self, config: DeliveryConfig) -> None:
+        """Put a configuration in force: lanes follow the endpoints, deliveries without one are cancelled."""
+        self._environment = config.environment
+        self._namespace = config.namespace
+        policy = config.environment.egress if config.environment else EgressPolicy()
+        wanted = {EndpointKey(item.identity.name, item.identity.uid): item for item in config.endpoints}
+        gone = self._drop(wanted.keys())
+        for key, endpoint in wanted.items():
+            self._place(key, endpoint, policy)
+        for key in gone:
+            await self.cancel(key, CancelReason.ENDPOINT_DELETED)
+        for lane in tuple(self.lanes.values()):
+            if lane.config.state is EndpointState.DISABLED and lane.activity.counts.pending:
+                await self.cancel(lane.key, CancelReason.ENDPOINT_DISABLED)
+        for lane in tuple(self.lanes.values()):
+            self.pump(lane)
+
+    def _drop(self, wanted: Iterable[EndpointKey]) -> list[EndpointKey]:
+        """Remove lanes whose endpoint is no more; returns every key that may still have pending deliveries."""
+        kept = set(wanted)
+        gone = [lane.key for lane in self.lanes.values() if lane.key not in kept]
+        for key in gone:
+            lane = self.lanes.pop(key.name)
+            self._release(lane)
+            self._cancel_timer(key)
+            self._transport.forget(key)
+        waiting = [key for key, counts in self._boot.counts.items() if counts.pending and key not in kept]
+        self._boot = replace(self._boot, counts={k: v for k, v in self._boot.counts.items() if k in kept})
+        return list(dict.fromkeys([*gone, *waiting]))
+
+    def _place(self, key: EndpointKey, endpoint: EndpointConfig, policy: EgressPolicy) -> None:
+        lane = self.lanes.get(key.name)
+        if lane is None:
+            lane = self._new_lane(key, endpoint)
+            self.lanes[key.name] = lane
+        sealed = self._seal(endpoint, policy)
+        if lane.config is not endpoint:
+            self._adjust(lane, endpoint)
+        if lane.sealed is None or sealed is None or not lane.sealed.same_destination(sealed):
+            self._transport.forget(key)
+        lane.config, lane.sealed = endpoint, sealed
+        lane.backlog = lane.backlog or lane.activity.counts.pending > 0
+        self._touch(lane)
+
+    def _new_lane(self, key: EndpointKey, endpoint: EndpointConfig) -> Lane:
+        activity = LaneActivity()
+        activity.restore(
+            counts=self._boot.counts.get(key, EndpointCounts()),
+            window=self._boot.windows.get(key),
+            recent=tuple(self._boot.recent.get(key, ())),
+            now_ms=self._clock.now_ms(),
+        )
+        return Lane(
+            key=key,
+            config=endpoint,
+            sealed=None,
+            state=self._boot.lanes.get(key, LaneState()),
+            activity=activity,
+            rate=_rate(endpoint, None),
+            next_due_ms=self._boot.next_due_ms.get(key),
+        )
+
+    def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
+        lane.rate = _rate(endpoint, lane.rate)
+        if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE and lane.state.circuit_opened_ms is not None:
+            self._set_state(lane, pacing.without_circuit(lane.state))
+
+    def _seal(self, endpoint: EndpointConfig, policy: EgressPolicy) -> Sealed | None:
+        if endpoint.hold is not None or endpoint.url is None:
+            return None
+        return Sealed(endpoint, policy=policy, user_agent=self._user_agent)
+
+    def resume(self, lane: Lane, request: str) -> None:
+        """Re-arm a lane that is gone, suspended or open."""
+        self._set_state(lane, pacing.resumed(lane.state, request=request))
+        self._touch(lane)
+
+    def _set_state(self, lane: Lane, state: LaneState) -> None:
+        lane.state = state
+        self.recorder.save(lane.key, state)
+
+    async def cancel(self, key: EndpointKey, reason: CancelReason) -> None:
+        """End every pending delivery of an endpoint that is gone or disabled."""
+        try:
+            cancelled = await self._store.cancel(key, reason=reason, now_ms=self._clock.now_ms())
+        except StoreError as error:
+            log.warning("not cancelled yet", extra={"action": "cancel_failed", "error": str(error)})
+            asyncio.get_running_loop().call_later(
+                STORE_RETRY_SECONDS, lambda: self._spawn(self.cancel(key, reason))
+            )
+            return
+        lane = self.lanes.get(key.name)
+        if lane is not None and lane.key == key:
+            self._release(lane)
+            counts = lane.activity.counts
+            lane.activity.counts = counts._replace(
+                pending=max(0, counts.pending - cancelled), cancelled=counts.cancelled + cancelled
+            )
+            self._touch(lane)
+
+    def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
+        """As `cancel`, without waiting for it."""
+        self._spawn(self.cancel(key, reason))
+
+    # ------------------------------------------------------------------------------------------ reservations
+
+    def reserve(self, lane: Lane, size: int) -> bool:
+        """Whether a new delivery of `size` payload bytes may be claimed at birth; the room is then taken."""
+        free = (
+            not self._stopping
+            and not lane.ordered
+            and not lane.backlog
+            and lane.held_jobs < lane.window
+            and self._budget.has_room(size)
+            and lane.hold(self._environment) is None
+            and pacing.deferred_until_ms(lane.state, now_ms=self._clock.now_ms()) is None
+        )
+        if free:
+            lane.reserved += 1
+        return free
+
+    def unreserve(self, lane: Lane) -> None:
+        """The delivery was not stored."""
+        lane.reserved -= 1
+
+    def enqueue(self, lane: Lane, job: Job) -> None:
+        """A delivery that was reserved and is stored now."""
+        lane.reserved -= 1
+        lane.ready.append(job)
+        self._budget.add(job)
+
+    def left_in_store(self, lane: Lane) -> None:
+        """A new delivery waits in the store for a claim."""
+        lane.backlog = True
+        lane.arrivals += 1
+
+    # ------------------------------------------------------------------------------------------ the pump
+
+    def pump(self, lane: Lane) -> None:
+        """Start what may start, fetch what is due, and set the timer for what comes next."""
+        if self._stopping or self.lanes.get(lane.key.name) is not lane:
+            self._release(lane)
+            return
+        if lane.hold(self._environment) is not None or lane.sealed is None:
+            self._release(lane)
+            self._notice(lane)
+            return
+        now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
+        wait = self._start_ready(lane, now_ms, monotonic)
+        self._notice(lane)
+        if wait is not None and wait.seconds is not None:
+            if wait.seconds > RELEASE_AFTER_SECONDS:
+                self._release(lane)
+            self._wake(lane, wait.seconds)
+        deferred = pacing.deferred_until_ms(lane.state, now_ms=now_ms)
+        if deferred is not None and not lane.manual_requested:
+            self._wake(lane, (deferred[1] - now_ms) / 1000)
+        elif lane.wants_claim(now_ms=now_ms):
+            lane.claiming = True
+            self._spawn(self._claim(lane))
+        elif lane.next_due_ms is not None:
+            self._wake(lane, max(0.0, (lane.next_due_ms - now_ms) / 1000))
+
+    def _start_ready(self, lane: Lane, now_ms: int, monotonic: float) -> Wait | None:
+        while lane.ready or lane.manual:
+            wait = lane.may_start(now_ms=now_ms, monotonic=monotonic)
+            if wait is not None:
+                return wait
+            job = lane.take(monotonic=monotonic)
+            if job is None:
+                break
+            self._spawn(self._work(lane, job))
+        return None
+
+    def _wake(self, lane: Lane, seconds: float) -> None:
+        """Pump the lane after `seconds`, or at an earlier time that is already set."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + min(max(seconds, 0.001), 86_400.0)
+        timer = self._timers.get(lane.key)
+        if timer is not None and not timer.cancelled():
+            if loop.time() < timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[lane.key] = loop.call_at(due, self._on_timer, lane)
+
+    def _on_timer(self, lane: Lane) -> None:
+        self._timers.pop(lane.key, None)
+        self.pump(lane)
+
+    def _cancel_timer(self, key: EndpointKey) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def resync(self) -> None:
+        """Recompute every timer from the wall clock, which may have stepped."""
+        for lane in tuple(self.lanes.values()):
+            if lane.next_due_ms is not None or lane.backlog:
+                self._cancel_timer(lane.key)
+                self.pump(lane)
+
+    def _release(self, lane: Lane) -> int:
+        """Give every job back that is not under way."""
+        jobs = [*lane.manual, *lane.ready]
+        if not jobs:
+            return 0
+        lane.manual.clear()
+        lane.ready.clear()
+        lane.backlog = True
+        for job in jobs:
+            self._budget.remove(job)
+        self._spawn(self._give_back([job.delivery_id for job in jobs]))
+        return len(jobs)
+
+    async def _give_back(self, delivery_ids: list[str]) -> None:
+        await self._store.release(delivery_ids)
+
+    async def _claim(self, lane: Lane) -> None:
+        arrivals = lane.arrivals
+        room = lane.window - lane.held_jobs
+        now_ms = self._clock.now_ms()
+        try:
+            claim = await self._store.claim(
+                lane.key,
+                now_ms=now_ms,
+                limit=max(1, min(room, self._budget.free_jobs)),
+                max_bytes=max(1, self._budget.free_bytes),
+                ordered=lane.ordered,
+            )
+        except StoreError as error:
+            log.warning("claim failed", extra={"action": "claim_failed", "error": str(error)})
+            lane.claiming = False
+            self._wake(lane, STORE_RETRY_SECONDS)
+            return
+        lane.claiming = False
+        lane.manual_requested = False
+        changed = lane.arrivals != arrivals
+        lane.next_due_ms = _earlier(claim.next_due_ms, lane.next_due_ms if changed else None)
+        lane.backlog = changed or (claim.next_due_ms is not None and claim.next_due_ms <= now_ms)
+        for job in claim.jobs:
+            self._budget.add(job)
+            (lane.manual if job.trigger is Trigger.MANUAL else lane.ready).append(job)
+        if not claim.jobs and lane.backlog and not changed:
+            lane.backlog, lane.next_due_ms = False, now_ms + int(EMPTY_CLAIM_SECONDS * 1000)
+        self.pump(lane)
+
+    # ------------------------------------------------------------------------------------------ attempts
+
+    async def _work(self, lane: Lane, job: Job) -> None:
+        """Attempt one job after the other for as long as the lane lets the next one start."""
+        following: Job | None = job
+        while following is not None:
+            current = following
+            try:
+                await self._attempt(lane, current)
+            finally:
+                lane.finished(current)
+                self._budget.remove(current)
+            following = self._next(lane)
+        self.pump(lane)
+
+    def _next(self, lane: Lane) -> Job | None:
+        if self._stopping or self.lanes.get(lane.key.name) is not lane:
+            return None
+        if lane.sealed is None or lane.hold(self._environment) is not None:
+            return None
+        monotonic = self._clock.monotonic()
+        if lane.may_start(now_ms=self._clock.now_ms(), monotonic=monotonic) is not None:
+            return None
+        return lane.take(monotonic=monotonic)
+
+    async def _attempt(self, lane: Lane, job: Job) -> None:
+        sealed, started_ms = lane.sealed, self._clock.now_ms()
+        request = None if sealed is None else sealed.request(job, namespace=self._namespace, now_ms=started_ms)
+        if request is None:
+            await self._store.release([job.delivery_id])
+            lane.backlog = True
+            return
+        began = self._clock.monotonic()
+        result = await self._transport.send(request)
+        duration_ms = round((self._clock.monotonic() - began) * 1000)
+        outcome = attempt.judge(result, now_ms=self._clock.now_ms())
+        pending = self._conclude(lane, job, outcome, result.body, started_ms=started_ms, duration_ms=duration_ms)
+        await self.recorder.room()
+        if lane.ordered:
+            pending.waiter = asyncio.get_running_loop().create_future()
+            self.recorder.add(pending)
+            await pending.waiter
+        else:
+            self.recorder.add(pending)
+
+    def _conclude(
+        self, lane: Lane, job: Job, outcome: Outcome, body: bytes, *, started_ms: int, duration_ms: int
+    ) -> Pending:
+        """Everything that follows from a result: the delivery's settlement and the lane's new state."""
+        now_ms = self._clock.now_ms()
+        policy = lane.config.delivery
+        settlement = attempt.settle(
+            job,
+            outcome,
+            schedule_seconds=policy.schedule_seconds,
+            now_ms=now_ms,
+            jitter=self._random.jitter(),
+        )
+        lane.state = self._after(lane, outcome, started_ms=started_ms, now_ms=now_ms)
+        record = AttemptRecord(
+            delivery_id=job.delivery_id,
+            endpoint=lane.key,
+            trigger=job.trigger,
+            started_ms=started_ms,
+            duration_ms=duration_ms,
+            succeeded=outcome.succeeded,
+            status_code=outcome.status_code,
+            error=outcome.error,
+            message=outcome.message,
+            response_body=body,
+            prior_status=job.status,
+            settlement=settlement,
+        )
+        return Pending(record, lane.state, job.event_type)
+
+    def _after(self, lane: Lane, outcome: Outcome, *, started_ms: int, now_ms: int) -> LaneState:
+        if outcome.succeeded:
+            return pacing.after_success(lane.state, now_ms=now_ms)
+        suspend = self._environment.suspend_after_seconds if self._environment else 0
+        return pacing.after_failure(
+            lane.state,
+            started_ms=started_ms,
+            now_ms=now_ms,
+            gone=outcome.gone,
+            retry_after_ms=outcome.retry_after_ms,
+            circuit=lane.config.delivery.circuit_breaker is CircuitBreaker.AUTO,
+            suspend_after_seconds=suspend,
+        )
+
+    def _committed(self, pending: Pending, number: int) -> None:
+        """After the commit: tell everybody who looks, and set the retry's timer."""
+        record, settlement = pending.record, pending.record.settlement
+        outcome = "succeeded" if record.succeeded else "failed"
+        key = (record.endpoint.name, outcome)
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        recent = RecentAttempt(
+            delivery_id=record.delivery_id,
+            event_type=pending.event_type,
+            started_ms=record.started_ms,
+            number=number,
+            succeeded=record.succeeded,
+            status_code=record.status_code,
+            duration_ms=record.duration_ms,
+            message=record.message,
+            next_attempt_ms=settlement.next_attempt_ms,
+        )
+        self._observer.attempt(record.endpoint.name, recent)
+        if settlement.status is not DeliveryStatus.PENDING:
+            self._observer.delivery_finished(record.endpoint.name, record.delivery_id, settlement.status)
+        lane = self.lanes.get(record.endpoint.name)
+        if lane is None or lane.key != record.endpoint:
+            return
+        lane.activity.attempted(recent, status=settlement.status, now_ms=self._clock.now_ms())
+        lane.activity.moved(record.prior_status, settlement.status)
+        self._touch(lane)
+        if lane.ordered:
+            self.left_in_store(lane)
+        if settlement.next_attempt_ms is not None:
+            lane.arrivals += 1
+            lane.next_due_ms = _earlier(lane.next_due_ms, settlement.next_attempt_ms)
+            self._wake(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
+
+    # ------------------------------------------------------------------------------------------ what others see
+
+    def _touch(self, lane: Lane) -> None:
+        """Something about the lane changed that a report shows."""
+        lane.version = self.versions.next()
+        self._notice(lane)
+
+    def touched(self, lane: Lane) -> None:
+        """New deliveries were added to the lane."""
+        lane.version = self.versions.next()
+
+    def _notice(self, lane: Lane) -> None:
+        """Wake whoever waits for transitions when the lane's outward state is another than before."""
+        outward = (self.held(lane), lane.state.consecutive_failures > 0, lane.state.last_attempt_ms is not None)
+        if outward != lane.outward:
+            lane.outward = outward
+            lane.version = self.versions.next()
+            self.versions.transition()
+
+    def held(self, lane: Lane) -> Reason | None:
+        """What holds deliveries back beyond the manifests."""
+        return pacing.held_reason(lane.state, now_ms=self._clock.now_ms())
+
+    @property
+    def in_flight(self) -> int:
+        return sum(lane.in_flight for lane in self.lanes.values())
+
+
+def _earlier(first: int | None, second: int | None) -> int | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
+def _rate(endpoint: EndpointConfig, before: Rate | None) -> Rate | None:
+    limit = endpoint.delivery.requests_per_second
+    if limit is None:
+        return None
+    return before if before is not None and before.per_second == limit else Rate(limit)
+
+

@@ -1,0 +1,137 @@
+"""The lane of one endpoint: what is ready, what is under way, and what holds it back. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from hookstead.config.model import EndpointConfig, EnvironmentConfig
+from hookstead.delivery import pacing
+from hookstead.delivery.activity import LaneActivity
+from hookstead.delivery.attempt import Sealed
+from hookstead.delivery.pacing import Rate
+from hookstead.delivery.ports import EndpointKey, Job, LaneState, Trigger
+from hookstead.resources.conditions import Reason
+from hookstead.resources.kinds import EndpointState, Ordering
+
+WINDOW_FACTOR: Final = 2
+"""Ready deliveries that a lane keeps in memory, in multiples of what it may have under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may start; try again in `seconds` (None: when something changes)."""
+
+    seconds: float | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lane:
+    """Runtime state of one endpoint. The engine alone changes it, on one event loop.
+
+    `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due deliveries which are not
+    claimed; `next_due_ms` is the earliest that is known to become due there.
+    """
+
+    key: EndpointKey
+    config: EndpointConfig
+    sealed: Sealed | None
+    state: LaneState
+    activity: LaneActivity
+    rate: Rate | None = None
+    ready: deque[Job] = field(default_factory=deque)
+    manual: deque[Job] = field(default_factory=deque)
+    in_flight: int = 0
+    scheduled_in_flight: int = 0
+    reserved: int = 0
+    probing: bool = False
+    backlog: bool = False
+    next_due_ms: int | None = None
+    arrivals: int = 0
+    claiming: bool = False
+    manual_requested: bool = False
+    version: int = 0
+    outward: tuple[Reason | None, bool, bool] | None = None
+
+    @property
+    def ordered(self) -> bool:
+        return self.config.delivery.ordering is Ordering.ORDERED
+
+    @property
+    def max_in_flight(self) -> int:
+        return self.config.delivery.max_in_flight
+
+    @property
+    def window(self) -> int:
+        """How many claimed jobs the lane may hold, those under way included."""
+        return 1 if self.ordered else WINDOW_FACTOR * self.max_in_flight
+
+    @property
+    def held_jobs(self) -> int:
+        return len(self.ready) + len(self.manual) + self.in_flight + self.reserved
+
+    def hold(self, environment: EnvironmentConfig | None) -> Reason | None:
+        """What holds everything back until somebody changes something; None when deliveries may flow."""
+        if environment is None:
+            return Reason.ENVIRONMENT_MISSING
+        if not environment.enabled:
+            return Reason.ENVIRONMENT_DISABLED
+        if self.config.state is EndpointState.PAUSED:
+            return Reason.PAUSED
+        if self.config.state is EndpointState.DISABLED:
+            return Reason.ENDPOINT_DISABLED
+        if self.config.hold is not None:
+            return self.config.hold
+        return pacing.stopped(self.state)
+
+    def may_start(self, *, now_ms: int, monotonic: float) -> Wait | None:
+        """None when the next job may start now. `hold` was asked before."""
+        if self.in_flight >= self.max_in_flight:
+            return Wait(None)
+        if not self.manual:
+            waiting = self._scheduled_may_start(now_ms)
+            if waiting is not None:
+                return waiting
+        if self.rate is not None:
+            seconds = self.rate.wait(monotonic)
+            if seconds > 0:
+                return Wait(seconds)
+        return None
+
+    def _scheduled_may_start(self, now_ms: int) -> Wait | None:
+        deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
+        if deferred is not None:
+            return Wait((deferred[1] - now_ms) / 1000)
+        if self.state.circuit_opened_ms is not None and (self.probing or self.in_flight):
+            return Wait(None)
+        if self.ordered and self.scheduled_in_flight:
+            return Wait(None)
+        return None
+
+    def take(self, *, monotonic: float) -> Job | None:
+        """The next job, counted as under way; manual ones first. None when there is none."""
+        job = self.manual.popleft() if self.manual else self.ready.popleft() if self.ready else None
+        if job is None:
+            return None
+        self.in_flight += 1
+        if job.in_order and job.trigger is Trigger.SCHEDULED:
+            self.scheduled_in_flight += 1
+        if self.rate is not None:
+            self.rate.take(monotonic)
+        self.probing = self.probing or self.state.circuit_opened_ms is not None
+        return job
+
+    def finished(self, job: Job) -> None:
+        """The job is no longer under way."""
+        self.in_flight -= 1
+        if job.in_order and job.trigger is Trigger.SCHEDULED:
+            self.scheduled_in_flight -= 1
+        if not self.in_flight:
+            self.probing = False
+
+    def wants_claim(self, *, now_ms: int) -> bool:
+        """Whether asking the store is worth it: something is due there, and half of the window is free."""
+        waiting = self.backlog or self.manual_requested
+        due = waiting or (self.next_due_ms is not None and self.next_due_ms <= now_ms)
+        return due and not self.claiming and self.held_jobs * 2 <= self.window

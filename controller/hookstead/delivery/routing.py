@@ -1,0 +1,121 @@
+"""Selection: which endpoints get an event. Contract section 2, and nothing else decides it.
+
+An index over channels and types makes the cost of an event depend on who may match, not on how many endpoints exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hookstead.config.model import DeliveryConfig, EndpointConfig
+from hookstead.resources.event_filter import EventFilter, EventView, compile_filter
+from hookstead.resources.kinds import EndpointState
+
+_WILDCARD: Final = ".*"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The endpoints that get one event, by name; `filter_errors` names those whose filter failed on it."""
+
+    endpoints: tuple[EndpointConfig, ...] = ()
+    filter_errors: tuple[str, ...] = ()
+
+
+def covers(patterns: Iterable[str] | None, event_type: str) -> bool:
+    """Whether a list of wire names and `prefix.*` covers a type; None covers everything.
+
+    `prefix.*` covers every type that begins with `prefix.`, at any depth, and not `prefix` itself.
+    """
+    if patterns is None:
+        return True
+    return any(
+        event_type.startswith(pattern[:-1]) if pattern.endswith(_WILDCARD) else event_type == pattern
+        for pattern in patterns
+    )
+
+
+def gets_new_events(endpoint: EndpointConfig) -> bool:
+    """Whether an endpoint takes part in selection at all. Paused ones do: their events are queued."""
+    return endpoint.verdict.is_accepted and endpoint.state is not EndpointState.DISABLED
+
+
+class Router:
+    """The selection rule over one configuration. `route` is pure; the same event gives the same route."""
+
+    def __init__(self, config: DeliveryConfig) -> None:
+        self._every_channel = _TypeIndex()
+        self._by_channel: dict[str, _TypeIndex] = {}
+        self._filters: dict[str, EventFilter] = {}
+        for endpoint in config.endpoints if config.enabled else ():
+            if gets_new_events(endpoint):
+                self._add(endpoint)
+
+    def _add(self, endpoint: EndpointConfig) -> None:
+        if endpoint.filter is not None:
+            self._filters[endpoint.identity.name] = compile_filter(endpoint.filter)
+        if endpoint.channels is None:
+            self._every_channel.add(endpoint)
+            return
+        for channel in endpoint.channels:
+            self._by_channel.setdefault(channel, _TypeIndex()).add(endpoint)
+
+    def route(self, event_type: str, channels: Sequence[str], view: EventView) -> Route:
+        """Who gets an event of this type in these channels. `view` is what filters see of it."""
+        found = {endpoint.identity.name: endpoint for endpoint in self._candidates(event_type, channels)}
+        if not found:
+            return _NOBODY
+        if not self._filters:
+            return Route(tuple(found.values()))
+        return self._filtered(found, view)
+
+    def _candidates(self, event_type: str, channels: Sequence[str]) -> Iterator[EndpointConfig]:
+        yield from self._every_channel.matching(event_type)
+        for channel in channels:
+            index = self._by_channel.get(channel)
+            if index is not None:
+                yield from index.matching(event_type)
+
+    def _filtered(self, found: dict[str, EndpointConfig], view: EventView) -> Route:
+        chosen: list[EndpointConfig] = []
+        errors: list[str] = []
+        for name, endpoint in found.items():
+            matched: Any = self._filters[name].matches(view) if name in self._filters else True
+            if matched is None:
+                errors.append(name)
+            elif matched:
+                chosen.append(endpoint)
+        return Route(tuple(chosen), tuple(errors))
+
+
+_NOBODY: Final = Route()
+
+
+@dataclass(slots=True)
+class _TypeIndex:
+    """Endpoints by what they say of types: everything, exact names, prefixes (with their dot)."""
+
+    every: list[EndpointConfig] = field(default_factory=list)
+    exact: dict[str, list[EndpointConfig]] = field(default_factory=dict)
+    prefix: dict[str, list[EndpointConfig]] = field(default_factory=dict)
+
+    def add(self, endpoint: EndpointConfig) -> None:
+        if endpoint.event_types is None:
+            self.every.append(endpoint)
+            return
+        for pattern in endpoint.event_types:
+            if pattern.endswith(_WILDCARD):
+                self.prefix.setdefault(pattern[:-1], []).append(endpoint)
+            else:
+                self.exact.setdefault(pattern, []).append(endpoint)
+
+    def matching(self, event_type: str) -> Iterator[EndpointConfig]:
+        yield from self.every
+        yield from self.exact.get(event_type, ())
+        if self.prefix:
+            position = event_type.find(".")
+            while position >= 0:
+                yield from self.prefix.get(event_type[: position + 1], ())
+                position = event_type.find(".", position + 1)

@@ -1,0 +1,1 @@
+"""Kubernetes: watch, compile, publish, report."""
