@@ -1,7 +1,7 @@
 """What an API server would remember of each object, for a folder of manifests: uid, generation, creation.
 
-Pure: `observe` takes the objects that are there now and gives the next ledger. It is saved in the state folder,
-so that an object keeps its identity (and with it its deliveries and its key) over a restart.
+Pure: `observe` takes the objects that are there now and gives the next ledger. It is saved in the state
+folder, so that an object keeps its identity (and with it its deliveries and its key) over a restart.
 """
 
 from __future__ import annotations
