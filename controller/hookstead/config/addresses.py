@@ -226,9 +226,7 @@ def host_denial(host: str) -> str | None:
     if not all(_LABEL.fullmatch(label) for label in labels):
         return f"{host!r} is not a host name"
     if _NUMBER.fullmatch(labels[-1]):
-        return (
-            f"{host!r} is not an IPv4 address in canonical form (four decimal numbers without leading zeros)"
-        )
+        return f"{host!r} is not an IPv4 address in canonical form (four decimal numbers without leading zeros)"
     if labels[-1] in _INTERNAL_SUFFIXES:
         return f"{host!r} is a local name (.{labels[-1]}), which is never looked up"
     if len(labels) == 1:
@@ -325,9 +323,7 @@ def _with_host(text: str, *, scheme: str, port: int, path: str) -> Target | UrlP
         return Target(scheme=scheme, host=str(literal), port=port, path_and_query=path, address=literal)
     host = text.lower().removesuffix(".")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
-        return UrlProblem(
-            "has a host that is not a valid name (labels of 1 to 63 letters, digits and inner hyphens)"
-        )
+        return UrlProblem("has a host that is not a valid name (labels of 1 to 63 letters, digits and inner hyphens)")
     return Target(scheme=scheme, host=host, port=port, path_and_query=path, denial=host_denial(host))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hookstead.config.model import ChannelConfig, EventTypeConfig, Verdict
 from hookstead.config.verdicts import (
@@ -36,7 +36,7 @@ def compile_channels(
         ChannelConfig(
             identity=identity_of(item),
             verdict=verdict if environment_exists else missing_environment(),
-            **({} if isinstance(item, Rejected) else _channel_fields(item)),
+            **_channel_fields(item),
         )
         for item, verdict in _contest(items, Kind.CHANNEL, lambda channel: channel.spec.channel_name, precedence)
     ]
@@ -56,7 +56,7 @@ def compile_event_types(
             EventTypeConfig(
                 identity=identity_of(item),
                 verdict=verdict if environment_exists else missing_environment(),
-                **({} if isinstance(item, Rejected) else _event_type_fields(item)),
+                **_event_type_fields(item),
             )
         )
     return tuple(sorted(compiled, key=lambda entry: entry.identity.name))
@@ -86,12 +86,16 @@ def _contest(
             )
 
 
-def _channel_fields(item: Channel) -> dict[str, object]:
+def _channel_fields(item: Channel | Rejected) -> dict[str, Any]:
+    if isinstance(item, Rejected):
+        return {}
     spec = item.spec
     return {"channel_name": spec.channel_name, "state": spec.state, "description": spec.description}
 
 
-def _event_type_fields(item: EventType) -> dict[str, object]:
+def _event_type_fields(item: EventType | Rejected) -> dict[str, Any]:
+    if isinstance(item, Rejected):
+        return {}
     spec = item.spec
     return {
         "type": spec.type,

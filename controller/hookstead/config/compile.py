@@ -24,7 +24,6 @@ from hookstead.config.model import (
     Verdict,
 )
 from hookstead.config.secret_values import SecretObject, SecretReader
-from hookstead.config.suggestion import did_you_mean
 from hookstead.config.times import parse_time
 from hookstead.config.verdicts import ACCEPTED, RESOLVED, Rejected, identity_of, missing_environment, refusal
 from hookstead.resources.conditions import Reason
@@ -38,6 +37,7 @@ from hookstead.resources.kinds import (
     Kind,
     Replay,
 )
+from hookstead.resources.suggestion import did_you_mean
 
 __all__ = [
     "Compiled",
@@ -113,7 +113,7 @@ def compile_environment(inputs: Inputs) -> Compiled:
         config=config,
         secrets_wanted=tuple(
             identity_of(item)
-            for item in _by_name(typed)
+            for item in sorted(typed, key=lambda item: item.meta.name)
             if item.spec.signing is None and signing_secret_name(item.meta.name) not in inputs.secrets
         ),
         secrets_referenced=frozenset(name for item in typed for name in _secret_names(item)),

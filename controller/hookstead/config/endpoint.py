@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from hookstead.config.addresses import check_url, parse_url
+from hookstead.config.addresses import Target, UrlProblem, check_url, parse_url
 from hookstead.config.model import (
     ChannelConfig,
     DeliveryPolicy,
@@ -20,7 +20,6 @@ from hookstead.config.model import (
     Verdict,
 )
 from hookstead.config.secret_values import SecretReader, Unresolved
-from hookstead.config.suggestion import did_you_mean
 from hookstead.config.times import parse_time
 from hookstead.config.verdicts import (
     ACCEPTED,
@@ -44,6 +43,7 @@ from hookstead.resources.kinds import (
     SecretKeyRef,
 )
 from hookstead.resources.secret import Secret
+from hookstead.resources.suggestion import did_you_mean
 
 SIGNING_KEY: Final = "key"
 """The data key of a generated signing Secret, and the id under which it is listed."""
@@ -170,8 +170,7 @@ def _channels_exist(item: Endpoint, _values: _Values, context: EndpointContext) 
         what = f"WebhookChannel {name!r} is not accepted ({context.channels[name].verdict.accepted.reason.value})"
     else:
         what = (
-            f"no WebhookChannel {name!r} in namespace {context.reader.namespace}"
-            f"{did_you_mean(name, context.channels)}"
+            f"no WebhookChannel {name!r} in namespace {context.reader.namespace}{did_you_mean(name, context.channels)}"
         )
     return Finding(
         reason=Reason.CHANNEL_NOT_FOUND,
@@ -196,9 +195,7 @@ _ACCEPTED_CHECKS: Final[tuple[Check, ...]] = (_environment_exists, _url_is_allow
 _RESOLVED_CHECKS: Final[tuple[Check, ...]] = (_channels_exist, _event_types_exist)
 
 
-def _first(
-    checks: tuple[Check, ...], item: Endpoint, values: _Values, context: EndpointContext
-) -> Finding | None:
+def _first(checks: tuple[Check, ...], item: Endpoint, values: _Values, context: EndpointContext) -> Finding | None:
     return next((finding for check in checks if (finding := check(item, values, context)) is not None), None)
 
 
@@ -230,7 +227,7 @@ def _read_url(item: Endpoint, reader: SecretReader) -> Secret:
         return Secret((item.spec.url or "").encode())
     where, ref = "spec.urlFrom.secretKeyRef", item.spec.url_from.secret_key_ref
     url = reader.text(ref, where=where)
-    if isinstance(parse_url(_text(url)), str):
+    if isinstance(parse_url(_text(url)), UrlProblem):
         raise Unresolved(
             Reason.SECRET_INVALID,
             f"{where}: Secret {ref.name!r}, key {ref.key!r}: expected one http or https URL, without user "
@@ -289,9 +286,7 @@ def _channel_names(item: Endpoint, context: EndpointContext) -> tuple[str, ...] 
         sorted(
             channel.channel_name
             for channel in found
-            if channel is not None
-            and channel.verdict.is_accepted
-            and channel.state is ChannelState.ENABLED
+            if channel is not None and channel.verdict.is_accepted and channel.state is ChannelState.ENABLED
         )
     )
 
@@ -307,5 +302,5 @@ def _text(url: Secret) -> str:
 
 
 def _host(url: Secret | None) -> str:
-    target = parse_url(_text(url)) if url is not None else None
-    return "" if target is None or isinstance(target, str) else target.host
+    target = None if url is None else parse_url(_text(url))
+    return target.host if isinstance(target, Target) else ""

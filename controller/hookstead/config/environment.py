@@ -38,7 +38,7 @@ def _judge(item: Environment | Rejected, *, allow_loopback: bool) -> Verdict:
         return refusal(item)
     allowed = parse_allowed(item.spec.egress.allowed_cidrs, allow_loopback=allow_loopback)
     if isinstance(allowed, str):
-        return refused(Reason.INVALID_SPEC, allowed)
+        return refused(Reason.INVALID_SPEC, f"spec.egress.{allowed}")
     return GOOD
 
 

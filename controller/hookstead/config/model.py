@@ -9,7 +9,7 @@ Times are integer milliseconds since the Unix epoch (`…_ms`); wire names are t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -34,14 +34,14 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """Base of every value of the configuration: frozen, slotted, camelCase on the wire."""
 
 
-class Finding(Frozen):
+class Finding(Frozen, frozen=True):
     """What one check said of one object: the reason (`Accepted`, `ResolvedRefs` when all is well) and its message."""
 
     reason: Reason
     message: str = ""
 
 
-class Verdict(Frozen):
+class Verdict(Frozen, frozen=True):
     """Both judgements that can be made from manifests alone, for one object of one generation."""
 
     accepted: Finding
@@ -56,7 +56,7 @@ class Verdict(Frozen):
         return self.resolved.reason is Reason.RESOLVED_REFS
 
 
-class Identity(Frozen):
+class Identity(Frozen, frozen=True):
     """Which object, in which generation."""
 
     name: str
@@ -65,7 +65,7 @@ class Identity(Frozen):
     creation_time: str | None = None
 
 
-class Scope(str, Enum):
+class Scope(StrEnum):
     """Whose events an endpoint may see."""
 
     ALL_CHANNELS = "AllChannels"
@@ -73,7 +73,7 @@ class Scope(str, Enum):
     NOTHING = "Nothing"
 
 
-class SigningKey(Frozen):
+class SigningKey(Frozen, frozen=True):
     """One key that signs. `material` is the text form (`whsec_…`, `whsk_…`), trimmed and validated."""
 
     id: str
@@ -81,14 +81,14 @@ class SigningKey(Frozen):
     not_after_ms: int | None = None
 
 
-class Header(Frozen):
+class Header(Frozen, frozen=True):
     """One extra request header, its name in lower case."""
 
     name: str
     value: Secret
 
 
-class TlsMaterial(Frozen):
+class TlsMaterial(Frozen, frozen=True):
     """PEM texts for the connection to one endpoint; absent parts are None."""
 
     ca: Secret | None = None
@@ -96,7 +96,7 @@ class TlsMaterial(Frozen):
     key: Secret | None = None
 
 
-class DeliveryPolicy(Frozen):
+class DeliveryPolicy(Frozen, frozen=True):
     """Effective delivery values of one endpoint: its own, else the environment's, else the contract's defaults."""
 
     timeout_seconds: int = 15
@@ -107,26 +107,26 @@ class DeliveryPolicy(Frozen):
     circuit_breaker: CircuitBreaker = CircuitBreaker.AUTO
 
 
-class EgressPolicy(Frozen):
+class EgressPolicy(Frozen, frozen=True):
     """What may be dialled beyond public addresses over TLS. An empty `allowed_cidrs` opens nothing private."""
 
     plaintext_http: bool = False
     allowed_cidrs: tuple[str, ...] = ()
 
 
-class RetentionPolicy(Frozen):
+class RetentionPolicy(Frozen, frozen=True):
     payload_days: int = 30
     attempt_days: int = 30
     dead_letter_days: int = 30
 
 
-class StatusReporting(Frozen):
+class StatusReporting(Frozen, frozen=True):
     delivery_log: DeliveryLog = DeliveryLog.ALL
     delivery_log_limit: int = 10
     period_seconds: int = 60
 
 
-class EnvironmentConfig(Frozen):
+class EnvironmentConfig(Frozen, frozen=True):
     identity: Identity
     verdict: Verdict
     state: EnvironmentState = EnvironmentState.DISABLED
@@ -144,7 +144,7 @@ class EnvironmentConfig(Frozen):
         return self.state is EnvironmentState.ENABLED
 
 
-class EndpointConfig(Frozen):
+class EndpointConfig(Frozen, frozen=True):
     """One endpoint as the engine sees it.
 
     `channels` and `event_types` are None for "all" and empty for "nothing": the two must never be confused.
@@ -172,7 +172,7 @@ class EndpointConfig(Frozen):
     resume_requested_at: str | None = None
 
 
-class ChannelConfig(Frozen):
+class ChannelConfig(Frozen, frozen=True):
     identity: Identity
     verdict: Verdict
     channel_name: str = ""
@@ -180,7 +180,7 @@ class ChannelConfig(Frozen):
     description: str | None = None
 
 
-class EventTypeConfig(Frozen):
+class EventTypeConfig(Frozen, frozen=True):
     """One catalog entry. `schema` and `sample` are plain JSON values; None where the object has none."""
 
     identity: Identity
@@ -195,7 +195,7 @@ class EventTypeConfig(Frozen):
     sample: Mapping[str, Any] | None = None
 
 
-class ReplayConfig(Frozen):
+class ReplayConfig(Frozen, frozen=True):
     identity: Identity
     verdict: Verdict
     endpoint: str = ""
@@ -206,7 +206,7 @@ class ReplayConfig(Frozen):
     requests_per_second: int | None = None
 
 
-class DeliveryConfig(Frozen):
+class DeliveryConfig(Frozen, frozen=True):
     """One environment, compiled. Objects are sorted by name, so equal inputs give equal bytes.
 
     `environment` is None where no WebhookEnvironment exists, which also means disabled. Objects that were not
@@ -225,7 +225,7 @@ class DeliveryConfig(Frozen):
         return self.environment is not None and self.environment.enabled
 
 
-class Epoch(Frozen, order=True):
+class Epoch(Frozen, frozen=True, order=True):
     """Which of two configurations is newer: the lease's transitions, then the publisher's own count."""
 
     term: int = 0

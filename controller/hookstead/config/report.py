@@ -10,7 +10,7 @@ from hookstead.config.model import Epoch, Frozen
 from hookstead.resources.conditions import Reason
 
 
-class Running(Frozen):
+class Running(Frozen, frozen=True):
     """The configuration that a gateway runs, as it answers a push and says in every report."""
 
     instance: str
@@ -19,7 +19,7 @@ class Running(Frozen):
     epoch: Epoch = Epoch()
 
 
-class RecentDelivery(Frozen):
+class RecentDelivery(Frozen, frozen=True):
     """One line of `status.recentDeliveries`; times RFC 3339 UTC."""
 
     id: str
@@ -33,7 +33,7 @@ class RecentDelivery(Frozen):
     message: str = ""
 
 
-class EndpointActivity(Frozen, omit_defaults=False):
+class EndpointActivity(Frozen, frozen=True, omit_defaults=False):
     """`status.activity` of an endpoint: counts within the window, `pending` and `dead_lettered` as they are now."""
 
     window_seconds: int = 86_400
@@ -47,7 +47,7 @@ class EndpointActivity(Frozen, omit_defaults=False):
     last_failure_time: str | None = None
 
 
-class EndpointReport(Frozen):
+class EndpointReport(Frozen, frozen=True):
     """`held`: what holds deliveries back beyond the manifests (Throttled, CircuitOpen, Suspended, Gone), else None."""
 
     name: str
@@ -59,7 +59,7 @@ class EndpointReport(Frozen):
     recent_deliveries: tuple[RecentDelivery, ...] = ()
 
 
-class NamedActivity(Frozen, omit_defaults=False):
+class NamedActivity(Frozen, frozen=True, omit_defaults=False):
     """Counters of one declared channel (by its wire name) or event type (by its type) since the store began."""
 
     name: str
@@ -68,7 +68,7 @@ class NamedActivity(Frozen, omit_defaults=False):
     last_event_time: str | None = None
 
 
-class ReplayReport(Frozen):
+class ReplayReport(Frozen, frozen=True):
     name: str
     uid: str
     phase: Reason = Reason.RUNNING
@@ -80,7 +80,7 @@ class ReplayReport(Frozen):
     completion_time: str | None = None
 
 
-class EnvironmentActivity(Frozen, omit_defaults=False):
+class EnvironmentActivity(Frozen, frozen=True, omit_defaults=False):
     """Environment-wide counters since the store began."""
 
     accepted: int = 0
@@ -90,7 +90,7 @@ class EnvironmentActivity(Frozen, omit_defaults=False):
     last_event_time: str | None = None
 
 
-class Report(Frozen):
+class Report(Frozen, frozen=True):
     """Everything that changed after `after`; `cursor` is the next call's `after`.
 
     A cursor of another life of the gateway (other `instance`), or none, yields everything once.

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from hookstead.config.key_material import KeyMaterialError, parse_key_material
 from hookstead.config.model import Finding, TlsMaterial
-from hookstead.config.suggestion import did_you_mean
 from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import SECRET_LABEL, SecretKeyRef, TlsSpec
 from hookstead.resources.secret import Secret
+from hookstead.resources.suggestion import did_you_mean
 
 _HEADER_VALUE: Final = re.compile(rb"[\t\x20-\x7e]{0,1024}")
 
@@ -126,7 +126,8 @@ def _certificates(pem: Secret, *, where: str, ref: SecretKeyRef) -> list[x509.Ce
         return x509.load_pem_x509_certificates(pem.reveal())
     except ValueError:
         raise Unresolved(
-            Reason.SECRET_INVALID, f"{where}: Secret {ref.name!r}, key {ref.key!r}: expected PEM certificates."
+            Reason.SECRET_INVALID,
+            f"{where}: Secret {ref.name!r}, key {ref.key!r}: expected PEM certificates.",
         ) from None
 
 

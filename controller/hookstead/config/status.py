@@ -223,9 +223,7 @@ _HELD_MESSAGES: Final[Mapping[Reason, str]] = {
 def _held(report: EndpointReport | None, previous: Mapping[str, Any]) -> tuple[Reason | None, str]:
     if report is not None:
         return report.held, report.held_message
-    before = next(
-        (item for item in _previous_conditions(previous) if item.type is ConditionType.ACTIVE), None
-    )
+    before = next((item for item in _previous_conditions(previous) if item.type is ConditionType.ACTIVE), None)
     if before is not None and before.reason in HELD_REASONS:
         return before.reason, before.message
     return None, ""
@@ -276,9 +274,7 @@ def next_key_expiry_ms(config: DeliveryConfig, *, now_ms: int) -> int | None:
     )
 
 
-def _recent(
-    report: EndpointReport | None, previous: Mapping[str, Any], reporting: StatusReporting
-) -> list[Status]:
+def _recent(report: EndpointReport | None, previous: Mapping[str, Any], reporting: StatusReporting) -> list[Status]:
     if reporting.delivery_log is DeliveryLog.NONE:
         return []
     lines: Iterable[Mapping[str, Any]]
@@ -407,18 +403,13 @@ def event_type_status(
 def endpoints_by_channel(config: DeliveryConfig) -> Mapping[str, int]:
     """How many endpoints select each channel, by its wire name. Those of every channel count for none."""
     return Counter(
-        name
-        for endpoint in config.endpoints
-        for name in endpoint.channels or ()
-        if endpoint.verdict.is_accepted
+        name for endpoint in config.endpoints for name in endpoint.channels or () if endpoint.verdict.is_accepted
     )
 
 
 def endpoints_by_event_type(config: DeliveryConfig) -> Mapping[str, int]:
     """How many endpoints get each declared type, by type; an endpoint without `eventTypes` gets all."""
-    selections = Counter(
-        endpoint.event_types for endpoint in config.endpoints if endpoint.verdict.is_accepted
-    )
+    selections = Counter(endpoint.event_types for endpoint in config.endpoints if endpoint.verdict.is_accepted)
     counts: Counter[str] = Counter()
     for selection, endpoints in selections.items():
         for event_type in config.event_types:
@@ -559,9 +550,7 @@ def _judged(verdict: Verdict, programmed: Programming, generation: int) -> list[
     three = [
         _judgement(ConditionType.ACCEPTED, verdict.accepted, Reason.ACCEPTED, generation),
         _judgement(ConditionType.RESOLVED_REFS, verdict.resolved, Reason.RESOLVED_REFS, generation),
-        _condition(
-            ConditionType.PROGRAMMED, programmed.status, programmed.reason, programmed.message, generation
-        ),
+        _condition(ConditionType.PROGRAMMED, programmed.status, programmed.reason, programmed.message, generation),
     ]
     return [*three, *ready_summary(three, observed_generation=generation)]
 

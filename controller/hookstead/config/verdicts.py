@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from hookstead.config.model import Finding, Identity, Verdict
 from hookstead.resources.conditions import Reason
@@ -26,14 +26,13 @@ class Rejected:
 
 
 Item: TypeAlias = Resource | Rejected
+AnyItem = TypeVar("AnyItem", bound=Item)
 
 
 def identity_of(item: Item) -> Identity:
     """Which object, in which generation."""
     meta = item.meta
-    return Identity(
-        name=meta.name, uid=meta.uid, generation=meta.generation, creation_time=meta.creation_time
-    )
+    return Identity(name=meta.name, uid=meta.uid, generation=meta.generation, creation_time=meta.creation_time)
 
 
 def missing_environment() -> Verdict:
@@ -57,13 +56,13 @@ def refused(reason: Reason, message: str) -> Verdict:
     return Verdict(accepted=Finding(reason=reason, message=message), resolved=RESOLVED)
 
 
-def oldest_first(items: Iterable[Item], precedence: Mapping[tuple[Kind, str], int]) -> list[Item]:
+def oldest_first(items: Iterable[AnyItem], precedence: Mapping[tuple[Kind, str], int]) -> list[AnyItem]:
     """By stated precedence, else creation time, then name: who comes first keeps a contested wire name.
 
     Kubernetes' creation times have whole seconds, so the name decides between twins, the same way every time.
     """
 
-    def age(item: Item) -> tuple[int, str, str]:
+    def age(item: AnyItem) -> tuple[int, str, str]:
         kind = item.kind if isinstance(item, Rejected) else kind_of(item)
         return (precedence.get((kind, item.meta.name), 0), item.meta.creation_time or "", item.meta.name)
 

@@ -34,12 +34,17 @@ class _Hour:
 class LaneActivity:
     """Bounded: 25 hours and 20 attempts an endpoint."""
 
-    counts: EndpointCounts = EndpointCounts()
+    counts: EndpointCounts = field(default_factory=EndpointCounts)
     hours: deque[_Hour] = field(default_factory=lambda: deque(maxlen=WINDOW_HOURS + 1))
     recent: deque[RecentAttempt] = field(default_factory=lambda: deque(maxlen=RECENT_LIMIT))
 
     def restore(
-        self, *, counts: EndpointCounts, window: EndpointWindow | None, recent: tuple[RecentAttempt, ...], now_ms: int
+        self,
+        *,
+        counts: EndpointCounts,
+        window: EndpointWindow | None,
+        recent: tuple[RecentAttempt, ...],
+        now_ms: int,
     ) -> None:
         """Continue after a restart; what the window held then counts as of the present hour."""
         self.counts = counts

@@ -118,16 +118,12 @@ def _status_message(status: int) -> str:
     return f"The receiver answered {status}."
 
 
-def settle(
-    job: Job, outcome: Outcome, *, schedule_seconds: tuple[int, ...], now_ms: int, jitter: float
-) -> Settlement:
+def settle(job: Job, outcome: Outcome, *, schedule_seconds: tuple[int, ...], now_ms: int, jitter: float) -> Settlement:
     """What becomes of the delivery. A manual attempt that failed leaves the schedule as it was."""
     if outcome.succeeded:
         return Settlement(status=DeliveryStatus.DELIVERED, schedule_position=job.schedule_position)
     if job.trigger is Trigger.MANUAL:
-        return Settlement(
-            status=job.status, next_attempt_ms=job.due_ms, schedule_position=job.schedule_position
-        )
+        return Settlement(status=job.status, next_attempt_ms=job.due_ms, schedule_position=job.schedule_position)
     decision = retry.after_failure(
         schedule_seconds=schedule_seconds,
         position=job.schedule_position,
@@ -139,6 +135,4 @@ def settle(
     position = job.schedule_position + 1
     if isinstance(decision, retry.Dead):
         return Settlement(status=DeliveryStatus.DEAD_LETTERED, schedule_position=position)
-    return Settlement(
-        status=DeliveryStatus.PENDING, next_attempt_ms=decision.due_ms, schedule_position=position
-    )
+    return Settlement(status=DeliveryStatus.PENDING, next_attempt_ms=decision.due_ms, schedule_position=position)

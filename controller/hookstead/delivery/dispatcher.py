@@ -208,9 +208,7 @@ class Dispatcher:
             cancelled = await self._store.cancel(key, reason=reason, now_ms=self._clock.now_ms())
         except StoreError as error:
             log.warning("not cancelled yet", extra={"action": "cancel_failed", "error": str(error)})
-            asyncio.get_running_loop().call_later(
-                STORE_RETRY_SECONDS, lambda: self._spawn(self.cancel(key, reason))
-            )
+            asyncio.get_running_loop().call_later(STORE_RETRY_SECONDS, lambda: self._spawn(self.cancel(key, reason)))
             return
         lane = self.lanes.get(key.name)
         if lane is not None and lane.key == key:
@@ -502,7 +500,11 @@ class Dispatcher:
 
     def _notice(self, lane: Lane) -> None:
         """Wake whoever waits for transitions when the lane's outward state is another than before."""
-        outward = (self.held(lane), lane.state.consecutive_failures > 0, lane.state.last_attempt_ms is not None)
+        outward = (
+            self.held(lane),
+            lane.state.consecutive_failures > 0,
+            lane.state.last_attempt_ms is not None,
+        )
         if outward != lane.outward:
             lane.outward = outward
             lane.version = self.versions.next()
@@ -528,5 +530,3 @@ def _rate(endpoint: EndpointConfig, before: Rate | None) -> Rate | None:
     if limit is None:
         return None
     return before if before is not None and before.per_second == limit else Rate(limit)
-
-

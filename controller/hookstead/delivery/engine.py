@@ -79,9 +79,7 @@ class Engine:
         self._clock = clock
         self._random = random
         self._counters = EventCounters()
-        self._budget = MemoryBudget(
-            job_limit=self._settings.memory_jobs, byte_limit=self._settings.memory_bytes
-        )
+        self._budget = MemoryBudget(job_limit=self._settings.memory_jobs, byte_limit=self._settings.memory_bytes)
         watcher = observer or NullObserver()
         self._dispatcher = Dispatcher(
             store=store,
@@ -265,9 +263,7 @@ class Engine:
     async def _expire(self) -> None:
         environment = self._config.environment if self._config is not None else None
         retention = RetentionPolicy() if environment is None else environment.retention
-        while await self._store.expire(
-            retention, now_ms=self._clock.now_ms(), limit=self._settings.retention_batch
-        ):
+        while await self._store.expire(retention, now_ms=self._clock.now_ms(), limit=self._settings.retention_batch):
             await asyncio.sleep(0)
 
     async def _refresh_counts(self) -> None:

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from hookstead.config.model import DeliveryConfig, EventTypeConfig
-from hookstead.config.suggestion import did_you_mean
 from hookstead.delivery.intake import IncomingEvent, RefusalKind, Refused
 from hookstead.resources.json_schema import SchemaValidator, compile_schema
 from hookstead.resources.kinds import EventValidation, Lifecycle
+from hookstead.resources.suggestion import did_you_mean
 
 VALIDATOR_LIMIT: Final = 4096
 """Compiled schemas that are kept across configurations, by digest."""
@@ -69,14 +69,16 @@ class Catalog:
         if entry.lifecycle is Lifecycle.ARCHIVED:
             instead = f" Use {entry.replaced_by!r}." if entry.replaced_by else ""
             return Mismatch(
-                RefusalKind.ARCHIVED_TYPE, f"type: {event.type!r} is Archived and takes no new events.{instead}"
+                RefusalKind.ARCHIVED_TYPE,
+                f"type: {event.type!r} is Archived and takes no new events.{instead}",
             )
         return self._data(entry, event.data)
 
     def _data(self, entry: EventTypeConfig, data: bytes) -> Mismatch | None:
         if not data.startswith(b"{"):
             return Mismatch(
-                RefusalKind.SCHEMA_MISMATCH, f"data: expected an object, since {entry.type!r} is a declared type."
+                RefusalKind.SCHEMA_MISMATCH,
+                f"data: expected an object, since {entry.type!r} is a declared type.",
             )
         validator = self._validators.of(entry)
         if validator is None:

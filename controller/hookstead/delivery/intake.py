@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TypeAlias
 
 from hookstead.delivery.ports import Accepted, CallerId, Clash, Duplicate
@@ -25,7 +25,7 @@ class IncomingEvent:
     traceparent: str | None = None
 
 
-class RefusalKind(str, Enum):
+class RefusalKind(StrEnum):
     """Why an event was refused before it was stored."""
 
     ENVIRONMENT_DISABLED = "EnvironmentDisabled"
@@ -41,7 +41,7 @@ class RefusalKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was stored. `message` says what was expected and what to do; `retry_after_seconds` where waiting helps."""
+    """Nothing was stored. `message` says what was expected and what to do; waiting helps where a time is given."""
 
     kind: RefusalKind
     message: str
@@ -65,7 +65,7 @@ class TestResult:
     message: str
 
 
-class OperateRefusal(str, Enum):
+class OperateRefusal(StrEnum):
     """Why an operation on an endpoint or delivery was not done."""
 
     NOT_FOUND = "NotFound"

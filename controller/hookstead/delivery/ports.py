@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from hookstead.config.model import EgressPolicy, RetentionPolicy, TlsMaterial
@@ -27,27 +27,27 @@ class EndpointKey(NamedTuple):
     uid: str
 
 
-class DeliveryStatus(str, Enum):
+class DeliveryStatus(StrEnum):
     PENDING = "Pending"
     DELIVERED = "Delivered"
     DEAD_LETTERED = "DeadLettered"
     CANCELLED = "Cancelled"
 
 
-class CancelReason(str, Enum):
+class CancelReason(StrEnum):
     ENDPOINT_DELETED = "EndpointDeleted"
     ENDPOINT_DISABLED = "EndpointDisabled"
     PAYLOAD_ERASED = "PayloadErased"
     EXPIRED = "Expired"
 
 
-class Trigger(str, Enum):
+class Trigger(StrEnum):
     SCHEDULED = "Scheduled"
     MANUAL = "Manual"
     REPLAY = "Replay"
 
 
-class ErrorCode(str, Enum):
+class ErrorCode(StrEnum):
     DNS = "dns"
     ADDRESS_DENIED = "address-denied"
     CONNECT = "connect"
@@ -400,7 +400,7 @@ class Boot:
     recent: Mapping[EndpointKey, tuple[RecentAttempt, ...]] = field(default_factory=dict)
 
 
-class RedeliveryRefusal(str, Enum):
+class RedeliveryRefusal(StrEnum):
     NOT_FOUND = "NotFound"
     PAYLOAD_ERASED = "PayloadErased"
 
@@ -460,6 +460,12 @@ class Store(Protocol):
 
     async def activity(self, *, since_ms: int, until_ms: int, bucket_seconds: int) -> Sequence[ActivityBucket]:
         """Consecutive buckets, oldest first, empty ones included; boundaries are multiples of the width."""
+
+    async def get_blob(self, name: str) -> bytes | None:
+        """A small value that was put under this name."""
+
+    async def put_blob(self, name: str, value: bytes) -> None:
+        """Keep a small value, durably, under a name of ours."""
 
     async def check(self) -> Sequence[str]:
         """Integrity and the conservation law; sentences that name what is wrong, none when all is well."""

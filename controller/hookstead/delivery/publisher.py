@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from hookstead.config.model import DeliveryConfig, EndpointConfig
 from hookstead.config.times import format_time
 from hookstead.delivery.dispatcher import Dispatcher
@@ -155,7 +157,12 @@ class Publisher:
         timestamp = event.timestamp or b'"%s"' % format_time(now_ms).encode()
         channels = tuple(dict.fromkeys(event.channels))
         view = EventView(
-            type=event.type, channels=channels, id=event_id, timestamp=timestamp, data=event.data
+            type=event.type,
+            channels=channels,
+            id=event_id,
+            timestamp=timestamp[1:-1].decode(),
+            data=lambda: msgspec.json.decode(event.data),
+            size_bytes=len(event.data),
         )
         route = router.route(event.type, channels, view)
         self._counters.filter_failed(route.filter_errors)
@@ -217,9 +224,7 @@ class Publisher:
             if lane is not None and delivery.claimed:
                 self._dispatcher.unreserve(lane)
 
-    def _hand_over(
-        self, item: _Routed, answer: Accepted | Duplicate | Clash, touched: dict[EndpointKey, Lane]
-    ) -> None:
+    def _hand_over(self, item: _Routed, answer: Accepted | Duplicate | Clash, touched: dict[EndpointKey, Lane]) -> None:
         if not isinstance(answer, Accepted):
             self._counters.repeated(clash=isinstance(answer, Clash))
             self._unreserve(item)

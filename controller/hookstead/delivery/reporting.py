@@ -31,9 +31,7 @@ def report(
         cursor=f"{running.instance}:{version}:{counters.version}",
         environment=environment,
         endpoints=tuple(
-            endpoint_report(lane, now_ms=now_ms)
-            for _, lane in sorted(lanes.items())
-            if lane.version > lane_version
+            endpoint_report(lane, now_ms=now_ms) for _, lane in sorted(lanes.items()) if lane.version > lane_version
         ),
         channels=counters.channels(after=counter_version),
         event_types=counters.event_types(after=counter_version),

@@ -18,7 +18,10 @@ ALLOWED: Final[frozenset[tuple[DeliveryStatus, DeliveryStatus]]] = frozenset(
         (DeliveryStatus.PENDING, DeliveryStatus.CANCELLED),
         (DeliveryStatus.DEAD_LETTERED, DeliveryStatus.DELIVERED),  # a manual attempt that arrived
         (DeliveryStatus.DEAD_LETTERED, DeliveryStatus.PENDING),  # a replay of what failed
-        (DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED),  # it was in flight already, or sent again by hand
+        (
+            DeliveryStatus.CANCELLED,
+            DeliveryStatus.DELIVERED,
+        ),  # it was in flight already, or sent again by hand
     }
 )
 """Every transition there is. Delivered is final: nothing that happens later can make it not have arrived."""
