@@ -59,9 +59,7 @@ class Program:
         text = (HERE / self.folder / "go.mod").read_text(encoding="utf-8")
         found = re.search(rf"^(?:require|)\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
         if found is None:
-            raise ProgramMissingError(
-                f"tests/toolchain/{self.folder}/go.mod: no requirement of {self.module}."
-            )
+            raise ProgramMissingError(f"tests/toolchain/{self.folder}/go.mod: no requirement of {self.module}.")
         return found[1]
 
     @property
@@ -204,9 +202,7 @@ def locate(name: str) -> Path:
     for place in PLACES:
         if (path := place(PROGRAMS[name])) is not None:
             return path
-    raise ProgramMissingError(
-        f"{name} {PROGRAMS[name].version} is not here yet: `make binaries` gets or builds it."
-    )
+    raise ProgramMissingError(f"{name} {PROGRAMS[name].version} is not here yet: `make binaries` gets or builds it.")
 
 
 def provide(name: str) -> Path:

@@ -16,9 +16,7 @@ def install(package: str, *, purpose: str) -> None:
 
     `purpose` completes the sentence "it is needed for …" in the message of `NotInstallableError`.
     """
-    remedy = (
-        f"Install the package {package!r}, which is needed for {purpose} (Debian: apt-get install {package})."
-    )
+    remedy = f"Install the package {package!r}, which is needed for {purpose} (Debian: apt-get install {package})."
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise NotInstallableError(remedy)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -42,9 +42,7 @@ def test_every_version_is_the_one_that_the_go_mod_pins(name: str) -> None:
     assert (binaries.HERE / pinned.folder / "go.sum").exists()
 
 
-def test_the_folder_of_the_envtest_convention_comes_first(
-    empty_machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_of_the_envtest_convention_comes_first(empty_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(ETCD.cached)
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(empty_machine / "assets"))
     assert binaries.locate("etcd") == ETCD.cached
@@ -121,9 +119,7 @@ def test_runs_side_by_side_build_once(empty_machine: Path) -> None:
 
 def test_a_missing_debian_package_names_its_purpose_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(
-        ProgramMissingError, match=r"needed for the test that no 202 .* apt-get install strace"
-    ):
+    with pytest.raises(ProgramMissingError, match=r"needed for the test that no 202 .* apt-get install strace"):
         binaries.provide("strace")
 
 

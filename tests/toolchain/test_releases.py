@@ -66,9 +66,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
 
 
 def release(publisher: Publisher, *, member: str | None = None) -> Release:
-    return Release(
-        url=publisher.url + "/{version}/p", checksums=publisher.url + "/{version}/sums", member=member
-    )
+    return Release(url=publisher.url + "/{version}/p", checksums=publisher.url + "/{version}/sums", member=member)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +114,7 @@ def test_the_program_is_taken_out_of_its_archive(publisher: Publisher, tmp_path:
     ],
     ids=["another content", "no checksum", "no program", "nothing"],
 )
-def test_what_is_not_confirmed_leaves_nothing(
-    files: dict[str, bytes], publisher: Publisher, tmp_path: Path
-) -> None:
+def test_what_is_not_confirmed_leaves_nothing(files: dict[str, bytes], publisher: Publisher, tmp_path: Path) -> None:
     publisher.files = files
     assert not fetch(release(publisher), version="v1", to=tmp_path / "p")
     assert list(tmp_path.iterdir()) == []

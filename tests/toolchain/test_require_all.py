@@ -12,13 +12,9 @@ SKIPS = {
     "a skip in the body": "import pytest\ndef test_it(): pytest.skip('no strace')",
     "a skip mark": "import pytest\n@pytest.mark.skip(reason='no strace')\ndef test_it(): pass",
     "a condition": "import pytest\n@pytest.mark.skipif(True, reason='no strace')\ndef test_it(): pass",
-    "a fixture": (
-        "import pytest\n@pytest.fixture\ndef tool(): pytest.skip('absent')\ndef test_it(tool): pass"
-    ),
+    "a fixture": ("import pytest\n@pytest.fixture\ndef tool(): pytest.skip('absent')\ndef test_it(tool): pass"),
     "a missing import": "import pytest\npytest.importorskip('strace_', reason='absent')\ndef test_it(): pass",
-    "a table without rows": (
-        "import pytest\n@pytest.mark.parametrize('row', [])\ndef test_it(row): pass  # no strace"
-    ),
+    "a table without rows": ("import pytest\n@pytest.mark.parametrize('row', [])\ndef test_it(row): pass  # no strace"),
 }
 
 

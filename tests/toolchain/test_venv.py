@@ -73,9 +73,7 @@ def test_the_environments_of_vanished_clones_go(tmp_path: Path, pip: list[list[s
     assert (left_behind.exists(), used.exists()) == (False, True)
 
 
-def test_an_environment_that_its_clone_has_not_used_for_a_week_goes(
-    tmp_path: Path, pip: list[list[str]]
-) -> None:
+def test_an_environment_that_its_clone_has_not_used_for_a_week_goes(tmp_path: Path, pip: list[list[str]]) -> None:
     home = clone(tmp_path / "a")
     old = venv.provide(home)
     recent = venv.provide(clone(home, project="[project] # second"))
