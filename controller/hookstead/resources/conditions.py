@@ -143,9 +143,7 @@ def timestamp(moment: datetime) -> str:
 
 
 _SUMMED: Final = (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS, ConditionType.PROGRAMMED)
-_READY_MESSAGE: Final = (
-    "The spec is accepted, its references resolve, and every live gateway runs this generation."
-)
+_READY_MESSAGE: Final = "The spec is accepted, its references resolve, and every live gateway runs this generation."
 
 
 def ready_summary(verdicts: Iterable[Condition], *, observed_generation: int) -> list[Condition]:
@@ -157,11 +155,7 @@ def ready_summary(verdicts: Iterable[Condition], *, observed_generation: int) ->
     """
     by_type = {verdict.type: verdict for verdict in verdicts}
     failing = next(
-        (
-            by_type[kind]
-            for kind in _SUMMED
-            if kind in by_type and by_type[kind].status is not ConditionStatus.TRUE
-        ),
+        (by_type[kind] for kind in _SUMMED if kind in by_type and by_type[kind].status is not ConditionStatus.TRUE),
         None,
     )
     if failing is None:

@@ -7,7 +7,7 @@ manifest's `spec` again, less what stands at its default. The defaults here are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  (msgspec reads the annotations at run time)
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
