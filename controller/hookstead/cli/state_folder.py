@@ -123,7 +123,8 @@ class StateFolder:
     def _replace(self, target: Path, content: bytes) -> None:
         draft = target.with_name(f".{target.name}.new")
         try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in reversed(target.relative_to(self.path).parents):
+                (self.path / folder).mkdir(mode=0o700, exist_ok=True)
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)

@@ -159,9 +159,7 @@ def test_a_wrong_namespace_is_refused(text: str) -> None:
 
 
 def test_numbers_and_booleans_are_plain() -> None:
-    assert [boolean(text) for text in ("true", "YES", "1", "on", "False", "no", "0", "off")] == [True] * 4 + [
-        False
-    ] * 4
+    assert [boolean(text) for text in ("true", "YES", "1", "on", "False", "no", "0", "off")] == [True] * 4 + [False] * 4
     assert bounded(minimum=0.1, maximum=5, unit="seconds")("0.5") == 0.5
     for text in ("nan", "inf", "1e1", "٣", "6", ".", ""):
         with pytest.raises(ValueError, match="is not a number of seconds"):

@@ -192,16 +192,12 @@ def test_an_event_shows_its_payload_and_an_erased_one_says_so(
     assert "<erased>" in hooks("events", "msg_1")[1]
 
 
-def test_send_hands_the_data_on_byte_for_byte(
-    hooks: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> None:
+def test_send_hands_the_data_on_byte_for_byte(hooks: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     Stand.answers = {"POST /v1/events": (202, {"id": "msg_9", "endpoints": 1})}
     data = '{"n": 1.0, "big": 12345678901234567890, "ü": [ ]}'
     file = tmp_path / "data.json"
     file.write_text(data + "\n", encoding="utf-8")
-    code, out, err = hooks(
-        "send", "order.created", "--data", f"@{file}", "--channel", "client_7", "--id", "me-1"
-    )
+    code, out, err = hooks("send", "order.created", "--data", f"@{file}", "--channel", "client_7", "--id", "me-1")
     assert (code, out, err) == (0, "event/msg_9 accepted for 1 endpoint\n", "")
     sent = Stand.asked[-1][2].decode()
     assert sent == f'{{"type": "order.created", "channels": ["client_7"], "id": "me-1", "data": {data}}}'
@@ -210,9 +206,7 @@ def test_send_hands_the_data_on_byte_for_byte(
 
 
 @pytest.mark.parametrize("data", ['{"a": NaN}', '{}, "channels": []', "", "{'a': 1}", "[" * 100_000])
-def test_send_refuses_what_is_not_one_json_value(
-    hooks: Callable[..., tuple[int, str, str]], data: str
-) -> None:
+def test_send_refuses_what_is_not_one_json_value(hooks: Callable[..., tuple[int, str, str]], data: str) -> None:
     code, out, err = hooks("send", "order.created", f"--data={data}")
     assert (code, out) == (1, "")
     assert err.startswith("error: --data: not valid JSON")

@@ -64,9 +64,7 @@ def test_only_the_operator_imports_kopf(command: str) -> None:
         "import sys\n"
         "from hookstead.cli.main import main\n"
         f"main([{command!r}, '--help'])\n"
-        "loaded = {'kopf', 'kubernetes', *(['aiohttp', 'uvloop'] if "
-        + repr(command)
-        + " == 'validate' else [])}\n"
+        "loaded = {'kopf', 'kubernetes', *(['aiohttp', 'uvloop'] if " + repr(command) + " == 'validate' else [])}\n"
         "sys.exit(', '.join(sorted(loaded & set(sys.modules))))\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
