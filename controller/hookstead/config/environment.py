@@ -30,7 +30,7 @@ def compile_environment_object(
         return _compiled(item, verdict), item.spec.delivery_defaults
     kept = last_valid or EnvironmentConfig(identity=identity_of(item), verdict=verdict)
     kept = msgspec.structs.replace(kept, identity=identity_of(item), verdict=verdict)
-    return kept, _spec_of(kept.delivery_defaults)
+    return kept, kept.delivery_defaults
 
 
 def _judge(item: Environment | Rejected, *, allow_loopback: bool) -> Verdict:
@@ -62,14 +62,10 @@ def _compiled(item: Environment, verdict: Verdict) -> EnvironmentConfig:
             delivery_log_limit=spec.status_reporting.delivery_log_limit,
             period_seconds=spec.status_reporting.period_seconds,
         ),
-        delivery_defaults=msgspec.to_builtins(spec.delivery_defaults),
+        delivery_defaults=spec.delivery_defaults,
     )
 
 
 def _egress(spec: EgressSpec) -> EgressPolicy:
     opened = spec.allowed_cidrs if spec.private_networks is Switch.ALLOW else ()
     return EgressPolicy(plaintext_http=spec.plaintext_http is Switch.ALLOW, allowed_cidrs=tuple(sorted(opened)))
-
-
-def _spec_of(defaults: object) -> DeliverySpec:
-    return msgspec.convert(defaults, DeliverySpec)

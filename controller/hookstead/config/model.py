@@ -19,6 +19,7 @@ from hookstead.resources.kinds import (
     ChannelState,
     CircuitBreaker,
     DeliveryLog,
+    DeliverySpec,
     EndpointState,
     EnvironmentState,
     EventValidation,
@@ -136,7 +137,7 @@ class EnvironmentConfig(Frozen, frozen=True):
     egress: EgressPolicy = EgressPolicy()
     retention: RetentionPolicy = RetentionPolicy()
     status_reporting: StatusReporting = StatusReporting()
-    delivery_defaults: Mapping[str, Any] = {}
+    delivery_defaults: DeliverySpec = DeliverySpec()
     """`spec.deliveryDefaults` as written: what its endpoints inherit if the environment becomes invalid later."""
 
     @property

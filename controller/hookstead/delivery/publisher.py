@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from hookstead.config.model import DeliveryConfig, EndpointConfig
 from hookstead.config.times import format_time
 from hookstead.delivery.dispatcher import Dispatcher
@@ -160,9 +158,8 @@ class Publisher:
             type=event.type,
             channels=channels,
             id=event_id,
-            timestamp=timestamp[1:-1].decode(),
-            data=lambda: msgspec.json.decode(event.data),
-            size_bytes=len(event.data),
+            timestamp=timestamp,
+            data=event.data,
         )
         route = router.route(event.type, channels, view)
         self._counters.filter_failed(route.filter_errors)
