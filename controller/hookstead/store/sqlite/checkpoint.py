@@ -1,0 +1,92 @@
+"""Copying the WAL into the database beside the writer, and keeping the WAL bounded.
+
+A passive checkpoint never stops the writer, but under steady load it never catches up either, and the WAL can start
+anew only when all of it was copied. So from `restart_at` on the writer waits at the gate for the last few pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import apsw
+
+from hookstead.store.sqlite.faults import Health
+from hookstead.store.sqlite.settings import Settings
+
+
+class Gate:
+    """Lets the writer's transactions through, one after the other, unless the checkpointer closed it.
+
+    Two locks: a lock alone would be taken again by the writer before anybody who waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._turnstile = threading.Lock()
+        self._inside = threading.Lock()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._turnstile:
+            pass
+        with self._inside:
+            yield
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """No transaction runs and none begins."""
+        with self._turnstile, self._inside:
+            yield
+
+
+class Checkpointer:
+    """A thread of its own with a connection of its own; `noticed` is the writer's WAL hook."""
+
+    def __init__(self, connection: apsw.Connection, *, gate: Gate, health: Health, settings: Settings) -> None:
+        self._connection = connection
+        self._gate = gate
+        self._health = health
+        self._checkpoint_pages = max(settings.checkpoint_at // settings.page_bytes, 1)
+        self._restart_pages = max(settings.restart_at // settings.page_bytes, 1)
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._pages = 0
+        self._copied = 0
+        self._thread = threading.Thread(target=self._run, name="hookstead-store-checkpoint", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def noticed(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """The WAL has so many pages now (called by SQLite after each commit, on the writer's thread)."""
+        if pages < self._copied:  # it started anew
+            self._copied = 0
+        self._pages = pages
+        if pages - self._copied >= self._checkpoint_pages:
+            self._wanted.set()
+        return apsw.SQLITE_OK
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wanted.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping or self._health.failure is not None:
+                return
+            try:
+                self._checkpoint()
+            except apsw.Error as error:
+                self._health.meaning(error)
+
+    def _checkpoint(self) -> None:
+        pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._copied = copied
+        if (copied < pages or self._pages > pages) and self._pages >= self._restart_pages:
+            with self._gate.closed():
+                _, self._copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

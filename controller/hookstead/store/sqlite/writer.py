@@ -1,0 +1,151 @@
+"""The writer thread: whatever waits becomes one transaction, so that a busy store syncs no oftener than an idle one."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from hookstead.delivery.ports import StoreUnavailable
+from hookstead.store.sqlite.answers import Answer, Task, deliver
+from hookstead.store.sqlite.checkpoint import Gate
+from hookstead.store.sqlite.faults import Health
+from hookstead.store.sqlite.group import Context, Group
+from hookstead.store.sqlite.settings import Settings
+
+Result = TypeVar("Result")
+
+
+class _Again:
+    """The result of a request that is not finished: it takes part in the next transaction too."""
+
+
+AGAIN: Final = _Again()
+
+
+class Writer:
+    """Runs requests in groups. A request that fails costs the others of its group nothing but time."""
+
+    def __init__(self, context: Context, *, health: Health, gate: Gate, settings: Settings) -> None:
+        self._context = context
+        self._health = health
+        self._gate = gate
+        self._settings = settings
+        self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="hookstead-store-writer", daemon=True)
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._closed = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(
+        self,
+        run: Callable[[Group], Result],
+        *,
+        caller_keys: list[bytes] | None = None,
+        rows: int = 1,
+        size: int = 0,
+        grows: bool = False,
+        orphaned: Callable[[Result], None] | None = None,
+    ) -> asyncio.Future[Result]:
+        """Take part in the next transaction. Raises StoreUnavailable where too much waits already."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        self._health.require()
+        settings = self._settings
+        waiting = self._waiting_rows + rows, self._waiting_bytes + size
+        if self._waiting_rows and (waiting[0] > settings.queue_rows or waiting[1] > settings.queue_bytes):
+            raise StoreUnavailable(f"the store is saturated: {self._waiting_rows} rows wait to be written; try again")
+        self._waiting_rows, self._waiting_bytes = waiting
+        loop = asyncio.get_running_loop()
+        task = Task(
+            run=run,
+            future=loop.create_future(),
+            loop=loop,
+            orphaned=orphaned,
+            finished=self._finished,
+            caller_keys=caller_keys or [],
+            rows=rows,
+            size=size,
+            grows=grows,
+        )
+        self._queue.put(task)
+        return task.future
+
+    def _finished(self, task: Task) -> None:
+        self._waiting_rows -= task.rows
+        self._waiting_bytes -= task.size
+
+    def close(self) -> None:
+        """No more requests; those that wait are finished first. `join` waits for them."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    # ------------------------------------------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        unfinished: list[Task] = []
+        closing = False
+        while unfinished or not closing:
+            batch, closing = self._next_batch(unfinished, closing)
+            if not batch:
+                continue
+            answers = self._write(batch)
+            unfinished = [task for task, result, error in answers if result is AGAIN and error is None]
+            deliver([answer for answer in answers if answer[1] is not AGAIN])
+
+    def _next_batch(self, batch: list[Task], closing: bool) -> tuple[list[Task], bool]:
+        """What waits, up to the bound; sleeps only while there is nothing to do."""
+        rows = sum(task.rows for task in batch)
+        while rows < self._settings.group_rows:
+            try:
+                task = self._queue.get(block=not batch and not closing)
+            except queue.Empty:
+                break
+            if task is None:
+                closing = True
+                continue
+            batch.append(task)
+            rows += task.rows
+        return batch, closing
+
+    def _write(self, batch: list[Task]) -> list[Answer]:
+        try:
+            return self._transaction(batch)
+        except Exception as error:  # noqa: BLE001 - whatever a request raises must not end the writer thread
+            if len(batch) == 1 or self._health.failure is not None or isinstance(error, apsw.IOError):
+                return [(task, None, self._health.meaning(error, grows=task.grows)) for task in batch]
+        return [answer for task in batch for answer in self._write([task])]
+
+    def _transaction(self, batch: list[Task]) -> list[Answer]:
+        self._health.require()
+        with self._gate.writing():
+            group = Group(self._context)
+            try:
+                group.begin()
+                keys = [key for task in batch for key in task.caller_keys]
+                if keys:
+                    group.load_callers(keys)
+                answers: list[Answer] = [(task, task.run(group), None) for task in batch]
+                group.commit()
+            except BaseException as error:
+                if isinstance(error, apsw.Error):
+                    self._health.meaning(error)
+                group.rollback()
+                raise
+            return answers
+
+
+def outcome(done: bool, value: Any) -> Any:
+    """What a request in several transactions returns."""
+    return value if done else AGAIN
