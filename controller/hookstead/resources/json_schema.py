@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import jsonschema_rs
 
+from hookstead.resources.problem import field_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -82,7 +84,7 @@ class SchemaValidator:
             return (SchemaMismatch("", "does not fit the schema; it nests too deep to tell where"),)
         try:
             found = islice(self._validator.iter_errors(instance), limit)
-            return tuple(SchemaMismatch(path_of(error.instance_path), _bounded(error.message)) for error in found)
+            return tuple(SchemaMismatch(field_path(error.instance_path), _bounded(error.message)) for error in found)
         except ValueError as error:  # not JSON, or nested too deep for the library
             return (SchemaMismatch("", f"must be JSON that nests at most 255 deep ({error})"),)
 
@@ -128,17 +130,12 @@ def digest(schema: Mapping[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def path_of(parts: list[str | int]) -> str:
-    """`["items", 0, "price"]` as `items[0].price`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
-
-
 def _refuse(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is not a part of this schema, and nothing is fetched")
 
 
 def _located(parts: list[str | int], message: str) -> str:
-    path = path_of(parts)
+    path = field_path(parts)
     return f"{path}: {_bounded(message)}" if path else _bounded(message)
 
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from hookstead.resources.conditions import Reason
+
+_PLAIN: Final = re.compile(r"[A-Za-z_$][\w$-]*")
+
+
+def field_path(parts: Iterable[str | int]) -> str:
+    """`("spec", "channelRefs", 1, "name")` as `spec.channelRefs[1].name`; odd names as `["a.b"]`."""
+    return "".join(_step(part) for part in parts).removeprefix(".")
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if _PLAIN.fullmatch(part) else f'["{part}"]'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
