@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
         if lowered in _INTERESTING:
             if lowered == b"retry-after":
                 if self._retry_after is None and len(value) <= RETRY_AFTER_LIMIT:
-                    self._retry_after = value.decode("latin-1")
+                    self._retry_after = value.decode("latin-1").strip()
             elif lowered == b"keep-alive":
                 match = _KEEP_ALIVE_TIMEOUT.search(value)
                 self.idle_limit = None if match is None else float(match[1])
@@ -199,19 +199,19 @@ class Connection(asyncio.Protocol):
                 self._delimited = lowered == b"content-length" or value.lower().endswith(b"chunked")
 
     def on_headers_complete(self) -> None:
-        if self._complete:
+        if self._complete or self._fault:
             return
         assert self._parser is not None
         status = self._parser.get_status_code()
         if self._head_size > HEAD_LIMIT:
-            self._fault = self._fault or _GIANT_HEAD
+            self._fault = _GIANT_HEAD
         elif 200 <= status <= 599:
             self._status = status
             self._headers_done = True
         elif not 100 <= status <= 199:
-            self._fault = self._fault or "the answer's status is not between 100 and 599"
+            self._fault = "the answer's status is not between 100 and 599"
         elif status == 101:
-            self._fault = self._fault or "the receiver switched protocols"
+            self._fault = "the receiver switched protocols"
 
     def on_body(self, body: bytes) -> None:
         if self._complete:

@@ -52,9 +52,7 @@ def render(start: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes
     lines = [start]
     for name, value in headers:
         if not (value.isascii() and value.isprintable()) and not _VALUE.fullmatch(value):
-            return UnsendableHeader(
-                f"header {name!r} has a value with forbidden characters; nothing was sent"
-            )
+            return UnsendableHeader(f"header {name!r} has a value with forbidden characters; nothing was sent")
         lines.append(f"{name}: {value}\r\n")
     if "accept" not in names:
         lines.append("accept: */*\r\n")

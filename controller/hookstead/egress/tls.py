@@ -76,9 +76,7 @@ def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
             # A password function keeps OpenSSL from asking the terminal for one.
             context.load_cert_chain(certificate_path, key_path, password=lambda: b"")
     except (ssl.SSLError, ValueError) as error:
-        raise TlsMaterialError(
-            "tls.crt and tls.key are not a PEM certificate and its unencrypted key"
-        ) from error
+        raise TlsMaterialError("tls.crt and tls.key are not a PEM certificate and its unencrypted key") from error
 
 
 @contextlib.contextmanager

@@ -60,10 +60,13 @@ class HttpTransport:
             return await self._send(request)
         except Exception as error:
             # The port's promise: an attempt ends in a result, whatever broke.
-            logger.exception(
-                "an attempt broke", extra={"action": "egress-broke", "endpoint": request.endpoint.name}
-            )
+            logger.exception("an attempt broke", extra={"action": "egress-broke", "endpoint": request.endpoint.name})
             return SendResult(error=ErrorCode.PROTOCOL, message=f"internal error: {type(error).__name__}")
+
+    @property
+    def idle_count(self) -> int:
+        """Connections kept open for the next attempt."""
+        return self._pool.idle_count
 
     def forget(self, endpoint: EndpointKey) -> None:
         self._pool.forget(endpoint)
@@ -140,9 +143,7 @@ class HttpTransport:
             is_local=self._is_local,
         )
         start = request_start(target.path_and_query, target.authority)
-        lane = Lane(
-            url=request.url, policy=request.policy, tls=request.tls, target=target, gate=gate, start=start
-        )
+        lane = Lane(url=request.url, policy=request.policy, tls=request.tls, target=target, gate=gate, start=start)
         self._pool.add(request.endpoint, lane)
         return lane
 
@@ -180,17 +181,13 @@ class HttpTransport:
             opening.stage = f"look-up of {target.host}"
             resolution = await self._resolver.resolve(target.host)
             if resolution.failure or not resolution.addresses:
-                return SendResult(
-                    error=ErrorCode.DNS, message=resolution.failure or "the name has no address"
-                )
+                return SendResult(error=ErrorCode.DNS, message=resolution.failure or "the name has no address")
             addresses = resolution.addresses
         for address in addresses:
             # One denied answer condemns the look-up: a mixed one is an attack or a mistake, never a receiver.
             reason = lane.gate.denial(address, target.port)
             if reason is not None:
-                return _denied(
-                    reason if target.is_literal else f"{target.host} resolves to a denied address: {reason}"
-                )
+                return _denied(reason if target.is_literal else f"{target.host} resolves to a denied address: {reason}")
         context = await self._contexts.get(lane.tls) if target.scheme == "https" else None
         opening.stage = f"connect to {target.authority}"
         sock = await dial_any(addresses, target.port, gate=lane.gate, connect=self._dialler)
