@@ -1,0 +1,167 @@
+"""Which configuration this gateway runs: the newest of its own saved copy, the mounted Secrets, and the push.
+
+A configuration is saved before its push is answered: what the operator was told is what a restart begins with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from hookstead.config import serial
+from hookstead.config.model import DeliveryConfig, Epoch, Frozen
+from hookstead.config.report import Running
+from hookstead.delivery.ports import StoreError
+
+log = logging.getLogger(__name__)
+
+BLOB: Final = "configuration"
+MAX_SHARDS: Final = 256
+
+
+class Stale(Exception):
+    """A newer configuration is in force; `running` says which."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__(f"epoch {running.epoch.term}.{running.epoch.sequence} is in force, which is newer")
+        self.running = running
+
+
+class HashMismatch(ValueError):
+    """The bytes are not those that the hash was made of."""
+
+
+class Applies(Protocol):
+    async def apply(self, config: DeliveryConfig, *, running: Running) -> None: ...
+
+
+class Blobs(Protocol):
+    async def get_blob(self, name: str) -> bytes | None: ...
+    async def put_blob(self, name: str, value: bytes) -> None: ...
+
+
+class Copy(Frozen, frozen=True):
+    """A configuration as bytes, with its place in the order of configurations."""
+
+    epoch: Epoch
+    hash: str
+    document: bytes
+    """gzip of the serial form."""
+
+
+class ShardMeta(Frozen, frozen=True):
+    """`config-<n>.meta.json`: which copy a mounted shard belongs to, and which part of it this is."""
+
+    hash: str
+    epoch: Epoch
+    shard: int
+    shards: int
+
+
+class Configuration:
+    """Decides, applies, saves. `instance` names this life of the process in reports."""
+
+    def __init__(self, *, engine: Applies, blobs: Blobs, instance: str, version: str) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._running = Running(instance=instance, version=version)
+        self._pushing = asyncio.Lock()
+
+    @property
+    def running(self) -> Running:
+        return self._running
+
+    async def boot(self, config_dir: Path | None) -> bool:
+        """Apply the newest copy that is there and readable; False when there is none."""
+        candidates = [copy for copy in (await self._saved(), read_mounted(config_dir)) if copy is not None]
+        for copy in sorted(candidates, key=lambda one: one.epoch, reverse=True):
+            try:
+                await self.push(serial.decompress(copy.document), epoch=copy.epoch, hash_=copy.hash)
+            except (serial.ConfigUnreadable, HashMismatch) as error:
+                log.warning("a copy of the configuration is unusable: %s", error, extra={"action": "config_unusable"})
+                continue
+            return True
+        return False
+
+    async def push(self, document: bytes, *, epoch: Epoch, hash_: str) -> Running:
+        """Put a configuration in force and keep it. The same one again changes nothing.
+
+        Raises Stale, HashMismatch, ConfigUnreadable, StoreError (nothing changed then).
+        """
+        async with self._pushing:
+            if epoch < self._running.epoch:
+                raise Stale(self._running)
+            found = serial.digest(document)
+            if found != hash_:
+                raise HashMismatch(f"its hash is {found}, {hash_[:80]} was announced")
+            if epoch == self._running.epoch and found == self._running.hash:
+                return self._running
+            config = serial.decode(document)
+            copy = Copy(epoch=epoch, hash=found, document=serial.compress(document))
+            await self._blobs.put_blob(BLOB, msgspec.msgpack.encode(copy))
+            await self._apply(config, epoch=epoch, hash_=found)
+            return self._running
+
+    async def apply(self, config: DeliveryConfig, *, epoch: Epoch) -> Running:
+        """Put a configuration in force that is compiled in this process and need not be kept (`dev`)."""
+        async with self._pushing:
+            await self._apply(config, epoch=epoch, hash_=serial.digest(serial.encode(config)))
+            return self._running
+
+    async def _apply(self, config: DeliveryConfig, *, epoch: Epoch, hash_: str) -> None:
+        running = msgspec.structs.replace(self._running, epoch=epoch, hash=hash_)
+        await self._engine.apply(config, running=running)
+        self._running = running
+        log.info(
+            "configuration %s of epoch %d.%d is in force",
+            hash_[:19],
+            epoch.term,
+            epoch.sequence,
+            extra={"action": "config_applied", "endpoints": len(config.endpoints)},
+        )
+
+    async def _saved(self) -> Copy | None:
+        try:
+            saved = await self._blobs.get_blob(BLOB)
+            return None if saved is None else msgspec.msgpack.decode(saved, type=Copy)
+        except (StoreError, msgspec.DecodeError) as error:
+            log.warning("the saved configuration cannot be read: %s", error, extra={"action": "config_unusable"})
+            return None
+
+
+def read_mounted(config_dir: Path | None) -> Copy | None:
+    """The copy in a folder of mounted Secrets, None when there is none that is whole.
+
+    A mount is replaced shard by shard: shards of two configurations are no copy.
+    """
+    if config_dir is None:
+        return None
+    try:
+        metas = [
+            msgspec.json.decode(path.read_bytes(), type=ShardMeta) for path in config_dir.rglob("config-*.meta.json")
+        ]
+        return _assemble(config_dir, metas)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        log.warning("the mounted configuration cannot be read: %s", error, extra={"action": "config_unusable"})
+        return None
+
+
+def _assemble(config_dir: Path, metas: list[ShardMeta]) -> Copy | None:
+    if not metas:
+        return None
+    newest = max(metas, key=lambda meta: meta.epoch)
+    wanted = {meta.shard for meta in metas if meta.hash == newest.hash and meta.epoch == newest.epoch}
+    if not 1 <= newest.shards <= MAX_SHARDS or wanted != set(range(newest.shards)):
+        raise ValueError(f"{len(wanted)} of {newest.shards} shards of {newest.hash[:19]} are there")
+    pieces = [_read_shard(config_dir, number) for number in range(newest.shards)]
+    return Copy(epoch=newest.epoch, hash=newest.hash, document=b"".join(pieces))
+
+
+def _read_shard(config_dir: Path, number: int) -> bytes:
+    for path in config_dir.rglob(f"config-{number}.json.gz"):
+        return path.read_bytes()
+    raise ValueError(f"config-{number}.json.gz is missing")

@@ -1,0 +1,135 @@
+"""The gateway's options as values, and what must hold between them. Parsing flags is the command line's work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from hookstead.gateway.authorize import (
+    Authorizer,
+    KeysUnreadable,
+    OpenAuthorizer,
+    StaticAuthorizer,
+    StaticKey,
+    read_keys,
+)
+from hookstead.gateway.loopback import is_loopback_host
+from hookstead.gateway.server import Address
+from hookstead.resources.secret import Secret
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+MIN_BODY_BYTES: Final = 64 * KIB
+TOKEN_VARIABLE: Final = "HOOKSTEAD_INTERNAL_TOKEN"  # noqa: S105  (a variable's name, no token)
+LOOPBACK: Final = "127.0.0.1"
+
+
+class AuthMode(StrEnum):
+    KUBERNETES = "kubernetes"
+    STATIC = "static"
+    NONE = "none"
+
+
+class OptionsError(ValueError):
+    """These options do not go together; the message names the flag and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """Everything that can be chosen about one gateway process. Sizes in bytes, times in seconds.
+
+    An address' host "" is every interface, its port 0 a free one. `internal_listen` None: no internal port.
+    `min_free_bytes` None: the larger of 256 MiB and a tenth of the disk. `resolver`: name servers, as
+    `egress.resolver.parse_server` gives them; none means those of the system.
+    """
+
+    store: str
+    listen: Address = ("", 8080)
+    admin_listen: Address = ("", 9090)
+    internal_listen: Address | None = ("", 9443)
+    auth: AuthMode = AuthMode.KUBERNETES
+    auth_keys: Path | None = None
+    namespace: str = "default"
+    kubeconfig: Path | None = None
+    config_dir: Path | None = None
+    internal_dir: Path | None = None
+    internal_token: Secret | None = None
+    drain_seconds: float = 25.0
+    resolver: tuple[str, ...] = ()
+    allow_loopback: bool = False
+    min_free_bytes: int | None = None
+    ingest_per_second: int | None = None
+    max_event_bytes: int = MIB
+    max_batch_bytes: int = 16 * MIB
+
+    @property
+    def local_only(self) -> bool:
+        """Whether only this machine may ask."""
+        return self.auth is AuthMode.NONE
+
+    @property
+    def has_certificate(self) -> bool:
+        return self.internal_dir is not None and (self.internal_dir / "tls.crt").is_file()
+
+
+def settle(options: GatewayOptions, environ: Mapping[str, str] = os.environ) -> GatewayOptions:
+    """The options with what follows from them: loopback where only loopback is allowed, the token from its variable.
+
+    Raises OptionsError where they contradict each other.
+    """
+    for flag, size in (("--max-event-bytes", options.max_event_bytes), ("--max-batch-bytes", options.max_batch_bytes)):
+        if size < MIN_BODY_BYTES:
+            raise OptionsError(f"{flag} must be at least {MIN_BODY_BYTES}, found {size}")
+    if options.local_only:
+        options = replace(
+            options,
+            listen=_local("--listen", options.listen, "--auth none"),
+            admin_listen=_local("--admin-listen", options.admin_listen, "--auth none"),
+        )
+    token = environ.get(TOKEN_VARIABLE, "").strip()
+    if options.internal_token is None and token:
+        options = replace(options, internal_token=Secret(token.encode()))
+    if options.internal_listen is not None and not options.has_certificate:
+        reason = "an internal port without a certificate (tls.crt and tls.key in --internal-dir)"
+        options = replace(options, internal_listen=_local("--internal-listen", options.internal_listen, reason))
+    return options
+
+
+def make_authorizer(options: GatewayOptions) -> Authorizer:
+    """The authorizer of the chosen mode. Raises OptionsError."""
+    match options.auth:
+        case AuthMode.NONE:
+            return OpenAuthorizer()
+        case AuthMode.STATIC:
+            return StaticAuthorizer(_read_keys(options.auth_keys))
+        case AuthMode.KUBERNETES:
+            raise OptionsError(
+                "--auth kubernetes is not there yet: use --auth static with --auth-keys FILE, or --auth none"
+            )
+
+
+def _read_keys(path: Path | None) -> tuple[StaticKey, ...]:
+    if path is None:
+        raise OptionsError("--auth static needs --auth-keys FILE: a JSON or YAML file of key digests and scopes")
+    try:
+        return read_keys(path)
+    except KeysUnreadable as error:
+        raise OptionsError(f"--auth-keys {error}") from error
+    except OSError as error:
+        raise OptionsError(f"--auth-keys {path} cannot be read: {error.strerror}") from error
+
+
+def _local(flag: str, address: Address, reason: str) -> Address:
+    """The address, on loopback; an open choice of interface becomes 127.0.0.1."""
+    host, port = address
+    if not host:
+        return (LOOPBACK, port)
+    if not is_loopback_host(host):
+        raise OptionsError(
+            f"{flag} {host}:{port} is not loopback, and {reason} listens on loopback only: use {LOOPBACK}:{port}"
+        )
+    return address

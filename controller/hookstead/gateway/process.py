@@ -1,0 +1,277 @@
+"""One gateway process: store, transport, engine, three listeners; how it starts, and how it stops without loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from hookstead import __version__
+from hookstead.config.model import DeliveryConfig, Epoch
+from hookstead.config.report import Running
+from hookstead.delivery.engine import Engine, EngineSettings
+from hookstead.delivery.ports import Clock, Random, Store, StoreError
+from hookstead.egress.resolver import CaresResolver
+from hookstead.egress.transport import HttpTransport
+from hookstead.gateway.admin import Admin, EngineCollector, admin_router, registry
+from hookstead.gateway.app import IngestSettings, build_public_router
+from hookstead.gateway.configuration import Configuration
+from hookstead.gateway.internal import Internal, TokenAuthorizer, internal_router
+from hookstead.gateway.internal_secret import InternalSecret
+from hookstead.gateway.options import GatewayOptions, make_authorizer, settle
+from hookstead.gateway.server import Address, HttpServer
+from hookstead.gateway.stream import ActivityStream
+from hookstead.gateway.system import SystemClock, SystemRandom
+from hookstead.store.opening import open_store
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+READY_SECONDS: Final = 2.0
+"""How long the store may take to answer a readiness probe."""
+DRAINING: Final = "The gateway is shutting down: send the event again, another process will take it."
+
+
+class StartError(Exception):
+    """The process cannot start; the message says which part and what to do."""
+
+
+class GatewayProcess:
+    """Start, apply configurations or let the operator push them, wait for a stop, drain."""
+
+    def __init__(self, options: GatewayOptions, *, clock: Clock | None = None, random: Random | None = None) -> None:
+        """Raises OptionsError."""
+        self.options: Final = settle(options)
+        self._authorizer: Final = make_authorizer(self.options)
+        self._clock: Final = clock or SystemClock()
+        self._random: Final = random or SystemRandom()
+        self.stream: Final = ActivityStream()
+        self._secret: Final = InternalSecret(self.options.internal_dir, token=self.options.internal_token)
+        self._stop: Final = asyncio.Event()
+        self._hurry: Final = asyncio.Event()
+        self._draining = False
+        self._servers: list[HttpServer] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resolver: CaresResolver | None = None
+        self._transport: HttpTransport | None = None
+        self._store: Store | None = None
+        self._engine: Engine | None = None
+        self._configuration: Configuration | None = None
+        self.public: HttpServer | None = None
+        self.admin: HttpServer | None = None
+        self.internal: HttpServer | None = None
+
+    # ------------------------------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Everything up and listening; deliveries begin with the first configuration.
+
+        Raises StartError; nothing is left running then.
+        """
+        try:
+            await self._start()
+        except (StoreError, OSError) as error:
+            await self._release()
+            raise StartError(str(error)) from error
+        except BaseException:
+            await self._release()
+            raise
+
+    async def _start(self) -> None:
+        options = self.options
+        raise_file_limit()
+        self._store = open_store(options.store, min_free_bytes=options.min_free_bytes, clock=self._clock)
+        self._resolver = CaresResolver(servers=options.resolver)
+        self._transport = HttpTransport(
+            resolver=self._resolver, allow_loopback=options.allow_loopback, own_listeners=self._own_listeners
+        )
+        engine = Engine(
+            store=self._store,
+            transport=self._transport,
+            clock=self._clock,
+            random=self._random,
+            settings=EngineSettings(user_agent=f"Hookstead/{__version__}"),
+            observer=self.stream,
+        )
+        await engine.start()
+        self._engine = engine
+        instance = self._random.event_id().removeprefix("msg_")
+        self._configuration = Configuration(engine=engine, blobs=self._store, instance=instance, version=__version__)
+        # Listeners first: what is configured must never be dialled before we know our own addresses.
+        await self._listen(engine, self._store, self._configuration)
+        if options.internal_listen is not None:
+            await self._configuration.boot(options.config_dir)
+
+    async def _listen(self, engine: Engine, store: Store, configuration: Configuration) -> None:
+        options = self.options
+        admin = Admin(
+            unready=self.unready,
+            metrics=registry(EngineCollector(engine.metrics, streams=lambda: self.stream.readers)),
+        )
+        self.admin = HttpServer(admin_router(admin), local_only=options.local_only)
+        router = build_public_router(
+            engine=engine,
+            store=store,
+            clock=self._clock,
+            stream=self.stream,
+            ingest=IngestSettings(
+                event_bytes=options.max_event_bytes,
+                batch_bytes=options.max_batch_bytes,
+                events_per_second=options.ingest_per_second,
+            ),
+            closed=lambda: DRAINING if self._draining else None,
+        )
+        self.public = HttpServer(
+            router, authorizer=self._authorizer, local_only=options.local_only, draining=lambda: self._draining
+        )
+        await self._open("admin", self.admin, options.admin_listen)
+        await self._open("public", self.public, options.listen)
+        if options.internal_listen is not None:
+            await self._listen_internally(options.internal_listen, Internal(configuration, engine))
+
+    async def _listen_internally(self, address: Address, internal: Internal) -> None:
+        if not self._secret.token:
+            log.warning(
+                "no token in --internal-dir or HOOKSTEAD_INTERNAL_TOKEN: the internal port stays closed",
+                extra={"action": "internal_port_closed"},
+            )
+            return
+        self.internal = HttpServer(internal_router(internal), authorizer=TokenAuthorizer(lambda: self._secret.token))
+        await self._open("internal", self.internal, address)
+        if self.options.internal_dir is not None:
+            self._tasks.append(asyncio.create_task(self._secret.watch(), name="internal secret"))
+
+    async def _open(self, name: str, server: HttpServer, address: Address) -> None:
+        tls = self._secret.tls if server is self.internal else None
+        self._servers.append(server)
+        try:
+            await server.start(address, tls=tls)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}") from error
+        shown = ", ".join(f"{host}:{port}" for host, port in server.addresses)
+        log.info("the %s port listens on %s", name, shown, extra={"action": "listening"})
+
+    def _own_listeners(self) -> list[Address]:
+        return [address for server in self._servers for address in server.addresses]
+
+    # ------------------------------------------------------------------------------------------ run
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "start() comes first"
+        return self._engine
+
+    @property
+    def running(self) -> Running:
+        assert self._configuration is not None, "start() comes first"
+        return self._configuration.running
+
+    async def apply(self, config: DeliveryConfig, *, epoch: Epoch | None = None) -> Running:
+        """Put a configuration in force that this process compiled itself (`dev`). None: one newer than the last."""
+        assert self._configuration is not None, "start() comes first"
+        last = self._configuration.running.epoch
+        return await self._configuration.apply(config, epoch=epoch or Epoch(term=last.term, sequence=last.sequence + 1))
+
+    async def unready(self) -> str | None:
+        """Why this process takes no events, None when it does."""
+        if self._draining:
+            return "The gateway is shutting down."
+        if self._engine is None or self._store is None or self._engine.config is None:
+            return "There is no configuration yet: the operator brings it."
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._store.get_blob("readiness")
+        except (TimeoutError, StoreError) as error:
+            return f"The store does not answer: {error}"
+        return None
+
+    def request_stop(self) -> None:
+        """Refuse new events from now on; `wait` returns. Asked twice, the drain waits for nothing."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._draining = True
+        self._stop.set()
+
+    async def wait(self) -> None:
+        """Until a stop is asked for."""
+        await self._stop.wait()
+
+    # ------------------------------------------------------------------------------------------ stop
+
+    async def drain_and_stop(self) -> None:
+        """Finish what is in flight within `drain_seconds`, then close everything. What is left stays in the store."""
+        self.request_stop()
+        log.info("draining", extra={"action": "draining", "seconds": self.options.drain_seconds})
+        if self._engine is not None:
+            drain = asyncio.create_task(self._engine.drain(deadline_seconds=self.options.drain_seconds))
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            if not drain.done():
+                drain.cancel()
+            for outcome in await asyncio.gather(drain, hurry, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.error("the drain failed", exc_info=outcome, extra={"action": "drain_failed"})
+        await self._release()
+        log.info("stopped", extra={"action": "stopped"})
+
+    async def _release(self) -> None:
+        self.stream.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for server in self._servers:
+            await server.stop()
+        if self._engine is not None:
+            await self._engine.stop()
+        if self._transport is not None:
+            await self._transport.close()
+        if self._resolver is not None:
+            await self._resolver.close()
+        if self._store is not None:
+            await self._store.close()
+
+
+async def serve(options: GatewayOptions) -> int:
+    """The whole life of `hookstead gateway`; the exit code. Raises OptionsError, StartError."""
+    process = GatewayProcess(options)
+    with stopping_signals(process):
+        await process.start()
+        await process.wait()
+        await process.drain_and_stop()
+    return 0
+
+
+@contextlib.contextmanager
+def stopping_signals(process: GatewayProcess) -> Iterator[None]:
+    """SIGTERM and SIGINT ask the process to stop; a second one makes it hurry."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.request_stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a program's coroutine on the loop that the gateway is measured on."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
