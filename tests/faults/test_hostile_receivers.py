@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from faults.receivers.corpus import CORPUS, Hostile
 from faults.receivers.sending import outbound, sending
 from faults.receivers.server import answering, http_answer, receiver
 from hookstead.delivery.ports import RESPONSE_BODY_LIMIT, EndpointKey, ErrorCode
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
-async def test_an_attempt_against_a_hostile_receiver_ends_as_the_contract_says(hostile: Hostile) -> None:
+def test_an_attempt_against_a_hostile_receiver_ends_as_the_contract_says(
+    hostile: Hostile, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(an_attempt_ends(hostile))
+
+
+async def an_attempt_ends(hostile: Hostile) -> None:
     async with receiver(hostile.script) as running, sending() as transport:
         request = outbound(running.url("/secret-path"), timeout_seconds=hostile.timeout_seconds)
         result = await asyncio.wait_for(transport.send(request), hostile.timeout_seconds + 3)

@@ -102,7 +102,7 @@ async def test_an_answer_with_more_addresses_than_are_checked_is_refused() -> No
 async def test_a_stalled_zone_delays_no_other() -> None:
     zone = Zone({"healthy.example.com": ("8.8.8.8",)}, silent=("stalled.example",))
     async with resolving(zone) as resolver:
-        stalled = [asyncio.create_task(resolver.resolve(f"h{n}.stalled.example")) for n in range(300)]
+        stalled = [asyncio.create_task(resolver.resolve(f"h{n}.stalled.example")) for n in range(100)]
         await asyncio.sleep(0)
         assert (await resolver.resolve("healthy.example.com")).addresses == ("8.8.8.8",)
         assert not any(task.done() for task in stalled)

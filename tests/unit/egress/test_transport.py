@@ -292,17 +292,17 @@ async def test_an_answer_before_the_whole_request_was_taken_counts_but_its_conne
 
 
 async def test_a_cancelled_attempt_closes_its_connection() -> None:
-    closed = asyncio.Event()
+    asked, closed = asyncio.Event(), asyncio.Event()
 
     async def waits(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await read_request(reader)
+        asked.set()
         await reader.read()
         closed.set()
 
     async with receiver(waits) as running, sending() as transport:
         attempt = asyncio.create_task(transport.send(outbound(running.url())))
-        while not running.connections:
-            await asyncio.sleep(0)
+        await asked.wait()
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
