@@ -50,6 +50,7 @@ class RuleTree:
     item: RuleTree | None
     map_keys: tuple[str, ...]
     is_set: bool
+    is_integer: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -57,8 +58,9 @@ class RuleTree:
 
     def findings(self, value: Any, old: Any = _ABSENT, path: Path = ()) -> Iterator[Finding]:
         """Every rule that does not hold, and every duplicate, with its place. `value` fits the schema's types."""
+        mistyped = self.is_integer and isinstance(value, float)  # 0.0: the server's rules cannot take it
         for rule in self.rules:
-            if not rule.holds(value, old):
+            if mistyped or not rule.holds(value, old):
                 yield path, rule.message
         if isinstance(value, dict):
             for name, tree in self.members.items():
@@ -119,6 +121,7 @@ def compile_rules(schema: Mapping[str, Any]) -> RuleTree:
         item=None if item is None or item.is_empty else item,
         map_keys=tuple(schema.get("x-kubernetes-list-map-keys", ())) if list_type == "map" else (),
         is_set=list_type == "set",
+        is_integer=schema.get("type") == "integer",
     )
 
 

@@ -52,9 +52,10 @@ class Shape:
 
 
 def shape_of(schema: Mapping[str, Any]) -> Shape:
-    """The shape of a structural schema."""
+    """The shape of a structural schema. An integer with rules keeps its `0.0`, which its rules refuse."""
+    has_rules = "x-kubernetes-validations" in schema
     return Shape(
-        kind=schema.get("type", ""),
+        kind="" if has_rules and schema.get("type") == "integer" else schema.get("type", ""),
         is_open=schema.get("x-kubernetes-preserve-unknown-fields", False),
         members={name: shape_of(part) for name, part in schema.get("properties", {}).items()},
         item=shape_of(schema["items"]) if "items" in schema else None,
