@@ -1,0 +1,163 @@
+"""Kopf as a feed: it lists and watches, we keep. No state, no patch, no return value in a handler.
+
+What is switched off here and why stands in docs/decisions/0002-kopf.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+import kopf
+
+from hookstead.resources.kinds import GROUP, SECRET_LABEL, VERSION, Kind
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from hookstead.operator.access import Access
+
+SECRETS: Final = "secrets"
+PODS: Final = "pods"
+
+Observe = "Callable[[str, str | None, dict[str, Any]], None]"
+"""Called with a plural, the event's type (None: initial list; ADDED, MODIFIED, DELETED) and the object."""
+
+BACKOFF_CEILING_SECONDS: Final = 30.0
+
+log: Final = logging.getLogger(__name__)
+
+
+class Backoffs:
+    """Endless waits between tries: doubling from 0.2 s to 30 s, each ±20 %. A fresh sequence per iteration.
+
+    Kopf ends the process when a finite sequence is used up; an API server may be away for longer than that.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        wait = 0.2
+        while True:
+            yield wait * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, no secret)
+            wait = min(wait * 2, BACKOFF_CEILING_SECONDS)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Stores nothing: only change handlers need the last seen form, and there are none."""
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: Any) -> None:
+        return None
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:
+        return {}
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Stores nothing: event handlers are not retried."""
+
+    def fetch(self, *, key: Any, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, key: Any, record: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def purge(self, *, key: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+    def flush(self) -> None:
+        return None
+
+
+def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
+    """Kopf's settings for a feed."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
+    settings.queueing.idle_timeout = 0.5
+    settings.watching.chunk_size = 500
+    settings.watching.label_selectors["", "v1", SECRETS] = f"{SECRET_LABEL}=true"
+    if pod_selector is not None:
+        settings.watching.label_selectors["", "v1", PODS] = pod_selector
+    settings.scanning.disabled = True
+    settings.networking.error_backoffs = Backoffs()
+    settings.networking.request_timeout = 60.0
+    settings.networking.connect_timeout = 10.0
+    return settings
+
+
+def feed_registry(
+    observe: Callable[[str, str | None, dict[str, Any]], None], access: Access, *, pods: bool
+) -> kopf.OperatorRegistry:
+    """Handlers for the five kinds, the labelled Secrets and (for `pods`) the selected pods."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry, id="login")
+    def login(**_: object) -> kopf.ConnectionInfo:
+        return connection(access)
+
+    for group, version, plural in _resources(pods=pods):
+        _subscribe(registry, group, version, plural, observe)
+    return registry
+
+
+def _resources(*, pods: bool) -> list[tuple[str, str, str]]:
+    ours = [(GROUP, VERSION, kind.plural) for kind in Kind]
+    core = [("", "v1", SECRETS), *([("", "v1", PODS)] if pods else [])]
+    return [*ours, *core]
+
+
+def _subscribe(
+    registry: kopf.OperatorRegistry,
+    group: str,
+    version: str,
+    plural: str,
+    observe: Callable[[str, str | None, dict[str, Any]], None],
+) -> None:
+    @kopf.on.event(group, version, plural, id=f"feed-{plural}", registry=registry)
+    async def feed(event: Any, **_: object) -> None:
+        # Kopf logs what a handler raises and forgets the event; `observe` counts it and asks for a sweep instead.
+        observe(plural, event["type"], event["object"])
+
+
+def connection(access: Access) -> kopf.ConnectionInfo:
+    """What Kopf logs in with; called again when a token was refused."""
+    return kopf.ConnectionInfo(
+        server=access.server,
+        ca_data=access.ca,
+        insecure=access.insecure or None,
+        token=access.bearer(),
+        scheme="Bearer" if access.token or access.token_file else None,
+        certificate_data=access.certificate,
+        private_key_data=access.key,
+    )
+
+
+async def run_feed(
+    observe: Callable[[str, str | None, dict[str, Any]], None],
+    access: Access,
+    *,
+    namespace: str,
+    pod_selector: str | None,
+    stop: asyncio.Event,
+) -> None:
+    """Feed until `stop` is set or a signal arrives. Raises what Kopf ends with; then the process should end."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=feed_registry(observe, access, pods=pod_selector is not None),
+        settings=feed_settings(pod_selector=pod_selector),
+        namespaces=[namespace],
+        standalone=True,
+        stop_flag=stop,
+    )

@@ -1,0 +1,234 @@
+"""The configuration at rest: Secrets `hookstead-config-<n>`, from which a gateway boots and a new leader learns.
+
+The push is what makes a change live; these Secrets make it last. They are written behind the push, the latest one
+wins, at most one write round a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from hookstead.config.model import DeliveryConfig, Epoch
+from hookstead.config.serial import ConfigUnreadable, decode, digest, from_shards
+from hookstead.operator.kube import KubeClient, KubeError, NotFound, core_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+PREFIX: Final = "hookstead-config-"
+HASH: Final = "hookstead.dev/config-hash"
+EPOCH: Final = "hookstead.dev/config-epoch"
+SHARDS: Final = "hookstead.dev/config-shards"
+TERM: Final = "hookstead.dev/config-term"
+"""The highest term that an operator has claimed here; persisted before its first push."""
+MAX_SHARDS: Final = 16
+"""The chart projects shards 0 to 15."""
+MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "hookstead"}
+WRITE_INTERVAL_SECONDS: Final = 1.0
+RETRY_CEILING_SECONDS: Final = 30.0
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the Secrets hold: `config` is None where they hold nothing readable. `term`: the highest claimed."""
+
+    config: DeliveryConfig | None = None
+    digest: str = ""
+    epoch: Epoch = field(default_factory=Epoch)
+    term: int = 0
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shards:
+    """A configuration cut up for Secrets."""
+
+    pieces: Sequence[bytes]
+    digest: str
+    epoch: Epoch
+
+
+class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """`config-<n>.meta.json`, beside each shard: a mounted Secret shows data keys only."""
+
+    hash: str
+    epoch: Epoch
+    shard: int
+    shards: int
+
+
+def shard_name(number: int) -> str:
+    return f"{PREFIX}{number}"
+
+
+async def read_published(kube: KubeClient, *, namespace: str) -> Published:
+    """What the last leader left. Raises KubeError; unreadable contents are no error, only nothing."""
+    try:
+        first = await kube.get(core_path("secrets", namespace, shard_name(0)))
+    except NotFound:
+        return Published()
+    annotations = first["metadata"].get("annotations") or {}
+    epoch = _epoch(annotations.get(EPOCH, ""))
+    term = max(_number(annotations.get(TERM, "")), epoch.term)
+    found = Published(epoch=epoch, term=term, resource_version=first["metadata"]["resourceVersion"])
+    count = min(_number(annotations.get(SHARDS, "")), MAX_SHARDS)
+    try:
+        pieces = [_piece(first, 0)]
+        for number in range(1, count):
+            body = await kube.get(core_path("secrets", namespace, shard_name(number)))
+            pieces.append(_piece(body, number))
+        document = from_shards(pieces)
+        if digest(document) != annotations.get(HASH):
+            raise ConfigUnreadable("the shards are not of one configuration")
+        return replace(found, config=decode(document), digest=digest(document))
+    except (ConfigUnreadable, NotFound, KeyError, binascii.Error) as error:
+        log.warning("the stored configuration is unreadable", extra={"action": "config-read", "error": str(error)})
+        return found
+
+
+async def claim_term(kube: KubeClient, *, namespace: str, published: Published, at_least: int) -> int:
+    """Persist and return a term above every earlier one, and at least `at_least`.
+
+    Raises Conflict when another operator claimed one at the same moment, KubeError otherwise.
+    """
+    term = max(at_least, published.term + 1)
+    meta: dict[str, Any] = {"annotations": {TERM: str(term)}, "labels": MANAGED_BY}
+    if published.resource_version:
+        meta["resourceVersion"] = published.resource_version
+        await kube.merge_patch(core_path("secrets", namespace, shard_name(0)), {"metadata": meta})
+    else:
+        await kube.create(core_path("secrets", namespace), _secret(shard_name(0), meta, {}))
+    return term
+
+
+async def write_shards(kube: KubeClient, shards: Shards, *, namespace: str) -> None:
+    """Write all shards, the first one last: its annotations say what the others belong to. Raises KubeError."""
+    if len(shards.pieces) > MAX_SHARDS:
+        raise KubeError(
+            f"the configuration needs {len(shards.pieces)} Secrets, {MAX_SHARDS} are mounted: "
+            "split the environment, or shorten schemas and samples."
+        )
+    for number in reversed(range(len(shards.pieces))):
+        await _write(kube, shard_name(number), _contents(shards, number), namespace=namespace)
+    await _empty_surplus(kube, len(shards.pieces), namespace=namespace)
+
+
+def _contents(shards: Shards, number: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Metadata and data of one shard's Secret."""
+    count = len(shards.pieces)
+    meta = ShardMeta(hash=shards.digest, epoch=shards.epoch, shard=number, shards=count)
+    annotations = {
+        HASH: shards.digest,
+        EPOCH: f"{shards.epoch.term}.{shards.epoch.sequence}",
+        SHARDS: str(count),
+    }
+    data = {
+        f"config-{number}.json.gz": _encoded(shards.pieces[number]),
+        f"config-{number}.meta.json": _encoded(msgspec.json.encode(meta)),
+    }
+    return {"annotations": annotations, "labels": MANAGED_BY}, data
+
+
+async def _write(
+    kube: KubeClient, name: str, contents: tuple[dict[str, Any], dict[str, str]], *, namespace: str
+) -> None:
+    meta, data = contents
+    try:
+        await kube.merge_patch(core_path("secrets", namespace, name), {"metadata": meta, "data": data})
+    except NotFound:
+        await kube.create(core_path("secrets", namespace), _secret(name, meta, data))
+
+
+async def _empty_surplus(kube: KubeClient, count: int, *, namespace: str) -> None:
+    """Empty shards of a larger configuration of before. Emptied, not deleted: the Role has no `delete`."""
+    for number in range(count, MAX_SHARDS):
+        path = core_path("secrets", namespace, shard_name(number))
+        try:
+            body = await kube.get(path)
+        except NotFound:
+            return
+        if body.get("data"):
+            await kube.merge_patch(path, {"data": None})
+
+
+def _secret(name: str, meta: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**meta, "name": name},
+        "type": "Opaque",
+        "data": data,
+    }
+
+
+class Publisher:
+    """Writes the latest configuration handed in, in the background, until it stands in the Secrets."""
+
+    def __init__(self, kube: KubeClient, *, namespace: str, may_write: Callable[[], None]) -> None:
+        self._kube: Final = kube
+        self._namespace: Final = namespace
+        self._may_write: Final = may_write
+        self._latest: Shards | None = None
+        self._wake: Final = asyncio.Event()
+        self.problem = ""
+
+    def hand_in(self, shards: Shards) -> None:
+        self._latest = shards
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was handed in has been written."""
+        return self._latest is None
+
+    async def run(self) -> None:
+        """Write for ever."""
+        retry = 0.5
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            shards = self._latest
+            if shards is None:
+                continue
+            self._may_write()
+            try:
+                await write_shards(self._kube, shards, namespace=self._namespace)
+            except KubeError as error:
+                self.problem = str(error)
+                log.warning("the configuration was not stored", extra={"action": "config-write", "error": str(error)})
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, RETRY_CEILING_SECONDS)
+                self._wake.set()
+                continue
+            self.problem = ""
+            retry = 0.5
+            if self._latest is shards:
+                self._latest = None
+            await asyncio.sleep(WRITE_INTERVAL_SECONDS)
+
+
+def _piece(body: Mapping[str, Any], number: int) -> bytes:
+    return base64.b64decode((body.get("data") or {})[f"config-{number}.json.gz"], validate=True)
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _epoch(text: str) -> Epoch:
+    match = re.fullmatch(r"(\d{1,15})\.(\d{1,15})", text)
+    return Epoch(term=int(match[1]), sequence=int(match[2])) if match else Epoch()
+
+
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch(r"\d{1,15}", text) else 0

@@ -1,0 +1,203 @@
+"""Writes statuses: asks what each should be, lets the scheduler say which goes when, patches, and learns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from hookstead.operator.events import occurrences
+from hookstead.operator.kube import Conflict, Forbidden, Invalid, KubeClient, KubeError, NotFound, Throttled, kind_path
+from hookstead.operator.objects import canonical
+from hookstead.resources.kinds import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from hookstead.operator.events import Recorder
+    from hookstead.operator.objects import ObjectStore
+    from hookstead.operator.programming import Fleet
+    from hookstead.operator.reports import News
+    from hookstead.operator.schedule import Key, Scheduler, Write
+    from hookstead.operator.statuses import Statuses, View
+
+WRITERS: Final = 8
+BATCH: Final = 200
+"""Statuses computed before the loop gets its turn."""
+START_SECONDS: Final = 2.0
+"""After its start the operator does not yet believe that a gateway is unavailable."""
+
+log: Final = logging.getLogger(__name__)
+
+
+class Reporter:
+    """The one writer of status in this namespace."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        *,
+        namespace: str,
+        objects: ObjectStore,
+        statuses: Statuses,
+        scheduler: Scheduler,
+        recorder: Recorder,
+        fleet: Callable[[], Fleet],
+        may_write: Callable[[], None],
+        monotonic: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._kube: Final = kube
+        self._namespace: Final = namespace
+        self._objects: Final = objects
+        self._statuses: Final = statuses
+        self._scheduler: Final = scheduler
+        self._recorder: Final = recorder
+        self._fleet: Final = fleet
+        self._may_write: Final = may_write
+        self._monotonic: Final = monotonic
+        self._now: Final = now
+        self._started: Final = monotonic()
+        self._view: View | None = None
+        self._all = False
+        self._some: dict[Key, None] = {}
+        self._stale: Final = asyncio.Event()
+        self._ready: Final = asyncio.Event()
+        self.writes = 0
+        self.failures = 0
+
+    # What others tell.
+
+    def show(self, view: View) -> None:
+        """A pass has compiled this configuration."""
+        self._view = view
+        environment = view.config.environment
+        if environment is not None:
+            self._scheduler.period_seconds = float(environment.status_reporting.period_seconds)
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Something that every status depends on is different now."""
+        self._all = True
+        self._stale.set()
+
+    def look_at(self, keys: Iterable[Key]) -> None:
+        """Something about these objects is different now."""
+        self._some.update(dict.fromkeys(keys))
+        self._stale.set()
+
+    def heard(self, news: News) -> None:
+        """A gateway has reported."""
+        if self._view is not None and news.any:
+            self.look_at(self._statuses.touched(news, self._view))
+
+    def keys_expired(self) -> None:
+        """A signing key has stopped signing."""
+        self._statuses.forget_all()
+        self.look_at_all()
+
+    def gone(self, key: Key) -> None:
+        self._scheduler.drop(key)
+        self._statuses.forget(key)
+
+    # What runs.
+
+    async def assess(self) -> None:
+        """Compute what has become stale, for ever."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            view = self._view
+            if view is None:
+                continue
+            whole, self._all = self._all, False
+            some, self._some = self._some, {}
+            keys = self._statuses.keys(view) if whole else sorted(some, key=_environment_last)
+            await self._compute(keys, view)
+
+    async def _compute(self, keys: Iterable[Key], view: View) -> None:
+        fleet = self._fleet()
+        settled = self._monotonic() - self._started > START_SECONDS
+        for count, key in enumerate(keys, start=1):
+            wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
+            if wanted is not None:
+                self._scheduler.want(
+                    wanted.key,
+                    uid=wanted.uid,
+                    desired=wanted.status,
+                    written=wanted.written,
+                    settled=wanted.settled,
+                    now=self._monotonic(),
+                )
+                self._ready.set()
+            if count % BATCH == 0:
+                await asyncio.sleep(0)
+                if self._view is not view:
+                    return  # A newer pass asks for everything again.
+
+    async def write(self) -> None:
+        """Write what is due, for ever; at most WRITERS at a time."""
+        slots = asyncio.Semaphore(WRITERS)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                write = await self._next()
+                task = group.create_task(self._send(write))
+                task.add_done_callback(lambda _: slots.release())
+
+    async def _next(self) -> Write:
+        while True:
+            self._ready.clear()
+            now = self._monotonic()
+            write = self._scheduler.take(now)
+            if write is not None:
+                return write
+            due = self._scheduler.next_at(now)
+            try:
+                async with asyncio.timeout(None if due is None else max(due - now, 0.001)):
+                    await self._ready.wait()
+            except TimeoutError:
+                continue
+
+    async def _send(self, write: Write) -> None:
+        self._may_write()
+        key = write.key
+        started = self._monotonic()
+        path = kind_path(key.kind, self._namespace, key.name, status=True)
+        try:
+            body = await self._kube.merge_patch(path, write.patch)
+        except (NotFound, Conflict):
+            # Deleted, or another object of that name by now: the feed tells, and it is looked at afresh.
+            self.gone(key)
+        except KubeError as error:
+            self.failures += 1
+            throttled = error.retry_after if isinstance(error, Throttled) else None
+            self._scheduler.failed(write, now=self._monotonic(), throttled=throttled)
+            level = logging.ERROR if isinstance(error, (Invalid, Forbidden)) else logging.WARNING
+            log.log(
+                level,
+                "a status was not written",
+                extra={"action": "status-write", "kind": key.kind.value, "name": key.name, "error": str(error)},
+            )
+        else:
+            self.writes += 1
+            self._learn(write, body, seconds=self._monotonic() - started)
+        self._ready.set()
+
+    def _learn(self, write: Write, body: dict[str, object], *, seconds: float) -> None:
+        status = canonical(body.get("status") or {})
+        entry = self._objects.kinds[write.key.kind].get(write.key.name)
+        if entry is not None and entry.meta.uid == write.uid:
+            meta = body["metadata"]
+            version = int(meta["resourceVersion"]) if isinstance(meta, dict) else 0
+            if version >= entry.resource_version:
+                entry.resource_version = version
+                entry.status = status
+        self._scheduler.succeeded(write, status=status, now=self._monotonic(), seconds=seconds)
+        for occurrence in occurrences(write.key, write.uid, before=write.before, after=write.after):
+            self._recorder.record(occurrence)
+
+
+def _environment_last(key: Key) -> bool:
+    return key.kind is Kind.ENVIRONMENT

@@ -1,0 +1,417 @@
+"""The operator process: what is started in which order, what ends it, and how it goes.
+
+Kopf owns its event loop: it cancels what began after it and takes the signals. So the helpers start before it, the
+signals are taken back, and the end of either is the end of the process; a restart is normal and cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from hookstead.operator.access import AccessError, load_access
+from hookstead.operator.admin import admin_port
+from hookstead.operator.events import Recorder
+from hookstead.operator.feed import PODS, SECRETS, run_feed
+from hookstead.operator.gateways import Credentials, Gateways, Listeners
+from hookstead.operator.internal_secret import ensure_internal_secret
+from hookstead.operator.kube import Conflict, KubeClient, KubeError
+from hookstead.operator.lease import Elector, LeaseLost
+from hookstead.operator.objects import ObjectStore, SecretStore
+from hookstead.operator.pods import PodStore
+from hookstead.operator.publish import Published, Publisher, claim_term, read_published
+from hookstead.operator.reconcile import Reconciler
+from hookstead.operator.reporter import Reporter
+from hookstead.operator.reports import ReportBook
+from hookstead.operator.resolve import Resolver
+from hookstead.operator.schedule import Key, Scheduler
+from hookstead.operator.statuses import Statuses
+from hookstead.operator.sweep import Sweeper
+from hookstead.resources.conditions import timestamp
+from hookstead.resources.kinds import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from hookstead.config.report import Report
+    from hookstead.operator.access import Access
+    from hookstead.operator.options import OperatorOptions
+
+CREDENTIALS_SECONDS: Final = 30.0
+REFUSED_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
+RETRY_CEILING_SECONDS: Final = 30.0
+
+log: Final = logging.getLogger(__name__)
+_BY_PLURAL: Final = {kind.plural: kind for kind in Kind}
+
+
+async def run(options: OperatorOptions) -> int:
+    """Run until SIGTERM or SIGINT; the exit code: 0 after a clean stop, 1 when something ended it."""
+    stop = asyncio.Event()
+    _take_signals(stop)
+    try:
+        access = load_access(options.kubeconfig)
+    except AccessError as error:
+        log.error("no way to the API server: %s", error, extra={"action": "access"})
+        return 1
+    async with KubeClient(access) as kube:
+        operator = Operator(options, access=access, kube=kube)
+        try:
+            async with admin_port(options.admin_listen, ready=lambda: operator.ready, numbers=operator.numbers) as port:
+                if port:
+                    log.info("admin port", extra={"action": "listen", "port": port})
+                return await operator.live(stop)
+        except OSError as error:
+            log.error("cannot listen: %s", error, extra={"action": "listen"})
+            return 1
+
+
+class Operator:
+    """The parts, wired; one per process."""
+
+    def __init__(self, options: OperatorOptions, *, access: Access, kube: KubeClient) -> None:
+        self._options: Final = options
+        self._access: Final = access
+        self._kube: Final = kube
+        identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
+        namespace = options.namespace
+        self._elector: Final = (
+            Elector(kube, namespace=namespace, identity=identity, monotonic=time.monotonic)
+            if options.leader_elect
+            else None
+        )
+        self._objects: Final = ObjectStore(namespace)
+        self._secrets: Final = SecretStore()
+        self._pods: Final = PodStore()
+        self._reports: Final = ReportBook()
+        self._credentials = Credentials()
+        self._refresh: Final = asyncio.Event()
+        self._synchronised: Final = asyncio.Event()
+        self._draining = False
+        self._standby = options.leader_elect
+        self._gateways: Final = Gateways(
+            credentials=lambda: self._credentials,
+            listeners=Listeners(
+                changed=self._gateways_changed,
+                reported=self._reported,
+                superseded=lambda epoch: self._reconciler.superseded(epoch),  # noqa: PLW0108  (bound below)
+                refused=self._refresh.set,
+            ),
+            monotonic=time.monotonic,
+            may_write=self._may_write,
+        )
+        self._publisher: Final = Publisher(kube, namespace=namespace, may_write=self._may_write)
+        self._sweeper: Final = Sweeper(
+            kube,
+            namespace=namespace,
+            objects=self._objects,
+            secrets=self._secrets,
+            pods=self._pods,
+            pod_selector=options.gateway_selector,
+            changed=self._swept,
+        )
+        self._resolver: Final = Resolver(
+            kube,
+            namespace=namespace,
+            secrets=self._secrets,
+            may_write=self._may_write,
+            monotonic=time.monotonic,
+            changed=lambda: self._reconciler.mark(),  # noqa: PLW0108  (bound below)
+        )
+        self._reconciler: Final = Reconciler(
+            namespace=namespace,
+            allow_loopback=options.allow_loopback,
+            objects=self._objects,
+            secrets=self._secrets,
+            resolver=self._resolver,
+            gateways=self._gateways,
+            publisher=self._publisher,
+            sweeper=self._sweeper,
+            may_write=self._may_write,
+            monotonic=time.monotonic,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        self._recorder: Final = Recorder(
+            kube,
+            namespace=namespace,
+            instance=identity,
+            monotonic=time.monotonic,
+            timestamp=lambda: timestamp(_now()),
+        )
+        self._reporter: Final = Reporter(
+            kube,
+            namespace=namespace,
+            objects=self._objects,
+            statuses=Statuses(self._objects, self._reports),
+            scheduler=Scheduler(jitter=random.random),
+            recorder=self._recorder,
+            fleet=self._reconciler.fleet,
+            may_write=self._may_write,
+            monotonic=time.monotonic,
+            now=_now,
+        )
+        self._reconciler.report_to(self._reporter)
+
+    # For the admin port.
+
+    @property
+    def ready(self) -> bool:
+        """A standby is ready to take over; a leader once its first pass is through."""
+        return not self._draining and (self._standby or self._reconciler.passes > 0)
+
+    def numbers(self) -> Mapping[str, float]:
+        """The metrics, by name."""
+        fleet = self._reconciler.fleet()
+        return {
+            "hookstead_operator_passes_total": self._reconciler.passes,
+            "hookstead_operator_status_writes_total": self._reporter.writes,
+            "hookstead_operator_status_write_failures_total": self._reporter.failures,
+            "hookstead_operator_ghosts_total": self._sweeper.ghosts,
+            "hookstead_operator_objects": self._objects.count(),
+            "hookstead_operator_gateways": len(fleet.members),
+            "hookstead_operator_gateways_programmed": fleet.programmed,
+            "hookstead_operator_leader": float(self._elector is None or self._elector.leads),
+        }
+
+    # Life.
+
+    async def live(self, stop: asyncio.Event) -> int:
+        """From the Lease to the last write; the exit code."""
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        tasks: list[asyncio.Task[Any]] = []
+        feed_stop = asyncio.Event()
+        try:
+            starting = asyncio.create_task(self._prepare(), name="prepare")
+            tasks.append(starting)
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                return 0
+            starting.result()
+            tasks += [asyncio.create_task(job, name=name) for name, job in self._helpers(stop).items()]
+            tasks.remove(starting)
+            feed = asyncio.create_task(
+                run_feed(
+                    self.observe,
+                    self._access,
+                    namespace=self._options.namespace,
+                    pod_selector=self._options.gateway_selector,
+                    stop=feed_stop,
+                ),
+                name="feed",
+            )
+            tasks.append(feed)
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            return 0 if stopped in done else _verdict(done)
+        finally:
+            self._draining = True
+            stopped.cancel()
+            feed_stop.set()
+            await self._wind_down(tasks)
+
+    async def _prepare(self) -> None:
+        """What must be true before anything is watched or written."""
+        if self._elector is not None:
+            await self._elector.acquire()
+            self._standby = False
+        await self._sweeper.wait_until_served()
+        self._credentials = await _persistently("internal Secret", self._ensure_credentials)
+        published, term = await _persistently("term", self._claim)
+        self._reconciler.start_from(published, term=term)
+        log.info("starting", extra={"action": "start", "term": term, "stored": published.digest})
+
+    async def _ensure_credentials(self) -> Credentials:
+        return await ensure_internal_secret(
+            self._kube,
+            namespace=self._options.namespace,
+            name=self._options.internal_secret,
+            now=_now(),
+        )
+
+    async def _claim(self) -> tuple[Published, int]:
+        published = await read_published(self._kube, namespace=self._options.namespace)
+        transitions = self._elector.transitions if self._elector is not None else 0
+        term = await claim_term(
+            self._kube, namespace=self._options.namespace, published=published, at_least=transitions
+        )
+        return published, term
+
+    def _helpers(self, stop: asyncio.Event) -> dict[str, Coroutine[Any, Any, Any]]:
+        """Everything that runs beside the feed, by name. None of them ends by itself."""
+        jobs: dict[str, Coroutine[Any, Any, Any]] = {
+            "reconcile": self._reconcile_when_synchronised(),
+            "publisher": self._publisher.run(),
+            "resolver": self._resolver.run(),
+            "assess": self._reporter.assess(),
+            "status writer": self._reporter.write(),
+            "recorder": self._recorder.run(),
+            "credentials": self._refresh_credentials(),
+            "signals": self._take_signals_back(stop),
+        }
+        if self._elector is not None:
+            jobs["lease"] = self._elector.hold()
+        return jobs
+
+    async def _reconcile_when_synchronised(self) -> None:
+        await self._sweeper.synchronise()
+        self._synchronised.set()
+        self._set_live()
+        self._reconciler.mark()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reconciler.run(), name="passes")
+            group.create_task(self._sweeper.run(), name="sweeps")
+
+    async def _refresh_credentials(self) -> None:
+        """Follow the internal Secret: renewed, rotated, or given by somebody else later."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CREDENTIALS_SECONDS):
+                    await self._refresh.wait()
+            self._refresh.clear()
+            try:
+                self._may_write()
+                self._credentials = await self._ensure_credentials()
+                if self._synchronised.is_set():
+                    self._set_live()
+            except KubeError as error:
+                log.warning(
+                    "the internal Secret was not read", extra={"action": "internal-secret", "error": str(error)}
+                )
+            await asyncio.sleep(REFUSED_SECONDS)
+
+    async def _take_signals_back(self, stop: asyncio.Event) -> None:
+        """Kopf installs its own handlers when it starts; ours stop the helpers first, then Kopf."""
+        await self._synchronised.wait()
+        _take_signals(stop)
+        await asyncio.Event().wait()
+
+    async def _wind_down(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Stop everything, the feed last, and give the Lease back."""
+        feed = [task for task in tasks if task.get_name() == "feed"]
+        helpers = [task for task in tasks if task not in feed]
+        for task in helpers:
+            task.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        await self._gateways.close()
+        if self._elector is not None:
+            await self._elector.release()
+        if feed:
+            _, hanging = await asyncio.wait(feed, timeout=self._options.drain_seconds)
+            for task in hanging:
+                task.cancel()
+        log.info("stopped", extra={"action": "stop"})
+
+    def _may_write(self) -> None:
+        """Raises LeaseLost once this process does not lead any more."""
+        if self._elector is not None:
+            self._elector.check()
+
+    # What is told.
+
+    def observe(self, plural: str, event: str | None, body: dict[str, Any]) -> None:
+        """One event of the feed. Never raises: what goes wrong here is made good by a sweep."""
+        try:
+            if plural == PODS:
+                if self._pods.observe(event, body):
+                    self._set_live()
+            elif plural == SECRETS:
+                seen = self._secrets.observe(event, body)
+                self._seen(changed=seen.changed, relisted=seen.relisted)
+            else:
+                self._observe_object(_BY_PLURAL[plural], event, body)
+        except Exception:
+            log.exception("an event could not be taken in", extra={"action": "observe", "resource": plural})
+            self._sweeper.ask()
+
+    def _observe_object(self, kind: Kind, event: str | None, body: dict[str, Any]) -> None:
+        meta = body["metadata"]
+        key = Key(kind, meta["name"])
+        seen = self._objects.observe(kind, event, body)
+        if seen.deleted:
+            self._reconciler.deleted(kind, meta["name"], meta["uid"])
+            if seen.changed:
+                self._reporter.gone(key)
+        if seen.requested:
+            self._resolver.forget()
+        if seen.status:
+            self._reporter.look_at([key])
+        self._seen(changed=seen.changed, relisted=seen.relisted)
+
+    def _seen(self, *, changed: bool, relisted: bool) -> None:
+        if not self._synchronised.is_set():
+            return
+        if changed:
+            self._reconciler.mark()
+        if relisted:
+            self._sweeper.ask()
+
+    def _swept(self) -> None:
+        self._set_live()
+        self._reconciler.mark()
+
+    def _set_live(self) -> None:
+        if self._options.gateway_selector is None:
+            self._gateways.set_live(address.rstrip("/") for address in self._options.gateways)
+            return
+        scheme = "https" if self._credentials.tls is not None else "http"
+        self._gateways.set_live(f"{scheme}://{address}" for address in self._pods.addresses())
+
+    def _gateways_changed(self) -> None:
+        self._reports.retain(member.address for member in self._gateways.members())
+        self._reporter.look_at_all()
+
+    def _reported(self, address: str, report: Report) -> None:
+        self._reporter.heard(self._reports.take(address, report))
+
+
+def _verdict(done: set[asyncio.Task[Any]]) -> int:
+    """Why a part that should not end has ended; the exit code."""
+    for task in done:
+        error = task.exception()
+        if error is not None and _is_lease_lost(error):
+            log.error("not the leader any more; the process ends", extra={"action": "lease-lost"})
+        elif error is not None:
+            log.error("the operator ends: %s failed", task.get_name(), exc_info=error, extra={"action": "failed"})
+        elif task.get_name() == "feed":
+            return 0  # Kopf took a signal before we took the signals back.
+    return 1
+
+
+def _is_lease_lost(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(LeaseLost) is not None
+    return isinstance(error, LeaseLost)
+
+
+async def _persistently(what: str, attempt: Any) -> Any:
+    """Until it works: the API server may be away, or somebody was faster."""
+    retry = RETRY_SECONDS
+    while True:
+        try:
+            return await attempt()
+        except Conflict:
+            continue
+        except KubeError as error:
+            log.warning("cannot prepare yet", extra={"action": "prepare", "what": what, "error": str(error)})
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, RETRY_CEILING_SECONDS)
+
+
+def _take_signals(stop: asyncio.Event) -> None:
+    if threading.current_thread() is threading.main_thread():
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

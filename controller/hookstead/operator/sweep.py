@@ -1,0 +1,154 @@
+"""The sweep: consistent metadata lists against what the feed has told.
+
+Kopf never reports what was deleted while a watch was broken, and reports objects one by one at its start. So the
+lists say when everything is there (the barrier before the first pass), and what is not there any more (ghosts).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hookstead.operator.feed import PODS, SECRETS
+from hookstead.operator.guard import served_in_full
+from hookstead.operator.kube import DISCOVERY_PATH, KubeClient, KubeError, Listing, core_path, kind_path
+from hookstead.resources.kinds import SECRET_LABEL, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hookstead.operator.objects import ObjectStore, SecretStore
+    from hookstead.operator.pods import PodStore
+
+PERIOD_SECONDS: Final = 600.0
+AFTER_RELIST_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 5.0
+"""How long the barrier waits for the feed to bring what a list has, before it lists again."""
+RETRY_SECONDS: Final = 1.0
+RETRY_CEILING_SECONDS: Final = 30.0
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listings:
+    """What exists, of everything that is watched."""
+
+    kinds: Mapping[Kind, Listing]
+    secrets: Listing
+    pods: Listing | None
+
+
+class Sweeper:
+    """Lists, compares, removes ghosts, and calls `changed` when it removed any."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        *,
+        namespace: str,
+        objects: ObjectStore,
+        secrets: SecretStore,
+        pods: PodStore,
+        pod_selector: str | None,
+        changed: Callable[[], None],
+    ) -> None:
+        self._kube: Final = kube
+        self._namespace: Final = namespace
+        self._objects: Final = objects
+        self._secrets: Final = secrets
+        self._pods: Final = pods
+        self._pod_selector: Final = pod_selector
+        self._changed: Final = changed
+        self._asked: Final = asyncio.Event()
+        self.ghosts = 0
+
+    def ask(self) -> None:
+        """Sweep soon: a watch was started anew, or the feed failed to take something in."""
+        self._asked.set()
+
+    async def wait_until_served(self) -> None:
+        """Return once the API server serves all five kinds; the CRDs may be installed after the operator."""
+        told = False
+        while not await self.served():
+            if not told:
+                log.warning(
+                    "waiting for the custom resource definitions: install the chart hookstead-crds",
+                    extra={"action": "wait-crds"},
+                )
+                told = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def served(self) -> bool:
+        """Whether discovery shows all kinds in full; False where it cannot be asked."""
+        try:
+            return served_in_full(await self._kube.get(DISCOVERY_PATH))
+        except KubeError:
+            return False
+
+    async def synchronise(self) -> None:
+        """Return once the feed has brought everything that exists, and nothing is held that does not."""
+        retry = RETRY_SECONDS
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                listings = await self._list()
+            except KubeError as error:
+                log.warning("cannot list yet", extra={"action": "synchronise", "error": str(error)})
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, RETRY_CEILING_SECONDS)
+                continue
+            deadline = loop.time() + PATIENCE_SECONDS
+            while loop.time() < deadline:
+                if self._compare(listings) == 0:
+                    log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
+                    return
+                await asyncio.sleep(0.05)
+
+    async def run(self) -> None:
+        """Sweep after every re-list and every PERIOD_SECONDS, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(PERIOD_SECONDS):
+                    await self._asked.wait()
+                await asyncio.sleep(AFTER_RELIST_SECONDS)
+            except TimeoutError:
+                pass
+            self._asked.clear()
+            try:
+                await self.sweep()
+            except KubeError as error:
+                log.warning("a sweep failed", extra={"action": "sweep", "error": str(error)})
+                await asyncio.sleep(RETRY_SECONDS)
+                self._asked.set()
+
+    async def sweep(self) -> Listings:
+        """One sweep; what the lists said. Raises KubeError, and then nothing was removed."""
+        listings = await self._list()
+        self._compare(listings)
+        return listings
+
+    async def _list(self) -> Listings:
+        kinds = {kind: await self._kube.list_metadata(kind_path(kind, self._namespace)) for kind in Kind}
+        secrets = await self._kube.list_metadata(
+            core_path(SECRETS, self._namespace), label_selector=f"{SECRET_LABEL}=true"
+        )
+        pods = None
+        if self._pod_selector is not None:
+            pods = await self._kube.list_metadata(core_path(PODS, self._namespace), label_selector=self._pod_selector)
+        return Listings(kinds=kinds, secrets=secrets, pods=pods)
+
+    def _compare(self, listings: Listings) -> int:
+        """Remove ghosts; how many names the feed has still to bring."""
+        swept = [self._objects.sweep(kind, listing) for kind, listing in listings.kinds.items()]
+        swept.append(self._secrets.sweep(listings.secrets))
+        pods_gone = listings.pods is not None and self._pods.sweep(listings.pods)
+        ghosts = sum(len(item.ghosts) for item in swept)
+        if ghosts:
+            self.ghosts += ghosts
+            log.warning("removed ghosts", extra={"action": "sweep", "ghosts": ghosts})
+        if ghosts or pods_gone:
+            self._changed()
+        return sum(len(item.missing) for item in swept)
