@@ -18,6 +18,7 @@ from hookstead.delivery.ports import (
     AttemptRow,
     DeliveryQuery,
     DeliveryRow,
+    DeliveryStatus,
     EventQuery,
     EventRow,
     Page,
@@ -110,6 +111,8 @@ def deliveries(
         tests.append("d.type = ?")
         values.append(query.event_type)
     source = "deliveries d"
+    if query.status is DeliveryStatus.DELIVERED and query.endpoint is None:
+        tests.append("d.status = 1")  # the greater part of a history; it has no index of its own
     if query.channel is not None:
         source += " CROSS JOIN events e ON e.seq = d.event_seq"
         tests.append(_CHANNEL.format("e.channels"))

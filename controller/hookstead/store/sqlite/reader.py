@@ -32,15 +32,19 @@ class Reader:
     def submit(
         self, run: Callable[[apsw.Connection], Result], *, orphaned: Callable[[Result], None] | None = None
     ) -> asyncio.Future[Result]:
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        self._health.require()
+        self.require()
         if self._queue.qsize() >= self._limit:
             raise StoreUnavailable("the store is saturated: too many reads wait; try again")
         loop = asyncio.get_running_loop()
         task = Task(run=run, future=loop.create_future(), loop=loop, orphaned=orphaned)
         self._queue.put(task)
         return task.future
+
+    def require(self) -> None:
+        """Raises StoreUnavailable where no answer would come."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        self._health.require()
 
     def close(self) -> None:
         """No more reads; those that wait are answered first. `join` waits for them."""

@@ -106,8 +106,8 @@ def _retire_deliveries(group: Group, ages: _Ages, limit: int) -> bool:
         found = fetch(
             group.connection,
             "SELECT seq, endpoint_id, event_seq FROM deliveries INDEXED BY deliveries_ended"
-            " WHERE status = ? AND completed_ms < ? AND manual_due_ms IS NULL LIMIT ?",
-            (status, before, limit),
+            " WHERE status = ? AND completed_ms < ? AND coalesce(manual_due_ms < ?, TRUE) LIMIT ?",
+            (status, before, before, limit),
         )
         if found:
             _delete_deliveries(group, status, found)

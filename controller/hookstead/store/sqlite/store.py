@@ -170,7 +170,7 @@ class SQLiteStore:
     async def claim(self, endpoint: EndpointKey, *, now_ms: int, limit: int, max_bytes: int, ordered: bool) -> Claim:
         endpoint_id = self._context.endpoints.ids.get(endpoint)
         if endpoint_id is None:
-            self._health.require()
+            self._claimer.require()
             return Claim()
         return await self._claimer.submit(
             lambda connection: claiming.claim(
