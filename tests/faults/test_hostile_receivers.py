@@ -9,9 +9,12 @@ import pytest
 import uvloop
 
 from faults.receivers.corpus import CORPUS, Hostile
-from faults.receivers.sending import outbound, sending
+from faults.receivers.nameserver import Zone, nameserver
+from faults.receivers.sending import loopback_only, outbound, sending
 from faults.receivers.server import answering, http_answer, receiver
 from hookstead.delivery.ports import RESPONSE_BODY_LIMIT, EndpointKey, ErrorCode
+from hookstead.egress.resolver import CaresResolver, parse_server
+from hookstead.egress.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,3 +98,31 @@ async def test_a_hundred_stalled_attempts_delay_no_healthy_one() -> None:
         for task in stalled:
             task.cancel()
         await asyncio.gather(*stalled, return_exceptions=True)
+
+
+async def test_the_stalled_names_of_some_endpoints_delay_no_other() -> None:
+    """Through the real resolver: a zone that never answers, and beside it one that does."""
+    zone = Zone({"healthy.example.com": ("127.0.0.1",)}, silent=("stalled.example",))
+    async with receiver(answering(http_answer())) as running, nameserver(zone) as server:
+        transport = HttpTransport(
+            resolver=CaresResolver(servers=[parse_server(server)]),
+            allow_loopback=True,
+            own_listeners=lambda: (),
+            dialler=loopback_only,
+        )
+        stalled = [
+            asyncio.create_task(
+                transport.send(outbound(f"http://h{n}.stalled.example/", endpoint=EndpointKey(f"stalled-{n}", "u")))
+            )
+            for n in range(100)
+        ]
+        await asyncio.sleep(0.05)
+        for n in range(20):
+            url = running.url(host="healthy.example.com")
+            result = await transport.send(outbound(url, endpoint=EndpointKey(f"healthy-{n}", "u")))
+            assert result.status_code == 200
+        assert not any(task.done() for task in stalled)
+        for task in stalled:
+            task.cancel()
+        await asyncio.gather(*stalled, return_exceptions=True)
+        await transport.close()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Final
+from ipaddress import IPv6Address
 
 from hookstead.config.addresses import Network, deny_reason, parse_address
 
 Listeners = Callable[[], Collection[tuple[str, int]]]
 """The (address, port) pairs on which this process listens; a wildcard address stands for every local one."""
-
-_WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared with, never bound)
 
 
 class DialDeniedError(Exception):
@@ -34,26 +31,18 @@ class Gate:
         reason = deny_reason(address, allowed=self.allowed, allow_loopback=self.allow_loopback)
         if reason is not None:
             return reason
-        ip = parse_address(address)
         for host, listening in self.listeners():
-            if listening != port:
-                continue
-            if host in _WILDCARDS:
-                if self.is_local(address):
-                    return f"{address} port {port} is a listener of this process"
-            elif _same(host, ip):
+            if listening == port and self._reaches(address, host):
                 return f"{address} port {port} is a listener of this process"
         return None
 
-
-def _same(host: str, ip: object) -> bool:
-    try:
-        listener = ip_address(host)
-    except ValueError:
-        # A listener on a name (`localhost`): every local address is meant, there is no telling which.
-        return True
-    mapped = getattr(listener, "ipv4_mapped", None)
-    return (mapped or listener) == ip
+    def _reaches(self, address: str, host: str) -> bool:
+        """Whether a dial of `address` arrives at a listener on `host`; a name counts as a wildcard."""
+        listener = parse_address(host)
+        if listener is None or listener.is_unspecified:
+            return self.is_local(address)
+        mapped = listener.ipv4_mapped if isinstance(listener, IPv6Address) else None
+        return (mapped or listener) == parse_address(address)
 
 
 def belongs_to_this_host(address: str) -> bool:

@@ -23,9 +23,12 @@ LANE_SECONDS: Final = 60.0
 SWEEP_SECONDS: Final = 5.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False, eq=False)
 class Lane:
-    """One endpoint's way out under one URL, policy and TLS material; another of these is another lane."""
+    """One endpoint's way out under one URL, policy and TLS material; another of these is another lane.
+
+    Without a repr: the URL may be a secret.
+    """
 
     url: str
     policy: EgressPolicy
@@ -128,6 +131,11 @@ class Pool:
         ]
         for endpoint in unused:
             del self._lanes[endpoint]
+
+    def drop_idle(self) -> None:
+        """Close every idle connection, because their descriptors are wanted."""
+        for connection in tuple(self._idle):
+            self._drop(connection)
 
     def clear(self) -> None:
         for endpoint in tuple(self._lanes):

@@ -61,12 +61,11 @@ class _Cached:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """One record type's answer: addresses and the seconds they may be kept, or a reason."""
+    """One record type's answer: addresses and the seconds they may be kept, a failure, or neither (no such record)."""
 
     addresses: tuple[str, ...] = ()
     ttl: float = TTL_FLOOR
     failure: str = ""
-    absent: bool = False
 
 
 class CaresResolver:
@@ -103,8 +102,14 @@ class CaresResolver:
         if flight is None:
             flight = asyncio.create_task(self._fly(host), name=f"look up {host}")
             self._flights[host] = flight
-        # Shielded: a caller whose own deadline passes must not end the look-up of the others.
-        return await asyncio.shield(flight)
+        try:
+            # Shielded: a caller whose own deadline passes must not end the look-up of the others.
+            return await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if flight.cancelled() and caller is not None and not caller.cancelling():
+                return Resolution(failure=f"look-up of {host}: the resolver was closed")
+            raise
 
     async def close(self) -> None:
         flights = tuple(self._flights.values())
@@ -171,12 +176,12 @@ class CaresResolver:
     async def _ask(self, host: str, kind: str) -> _Family:
         try:
             result = await self._open().query_dns(f"{host}.", kind)
-        except aiodns.error.DNSError as error:
+        except (aiodns.error.DNSError, pycares.AresError) as error:
             return _failed(error.args[0] if error.args else 0)
         records = result.answer
         wanted = [record.data.addr for record in records if hasattr(record.data, "addr")]
         if not wanted:
-            return _Family(absent=True)
+            return _Family()
         # Canonical text, so that a check and a dial of it cannot read it differently.
         addresses = tuple(str(ip_address(text)) for text in wanted)
         return _Family(addresses, ttl=float(min(record.ttl for record in records)))
@@ -193,7 +198,6 @@ class CaresResolver:
         return self._channel
 
 
-_ABSENT: Final = frozenset({aiodns.error.ARES_ENODATA})
 _SAYINGS: Final = {
     aiodns.error.ARES_ENOTFOUND: "no such name (NXDOMAIN)",
     aiodns.error.ARES_ESERVFAIL: "the name server failed (SERVFAIL)",
@@ -204,8 +208,8 @@ _SAYINGS: Final = {
 
 
 def _failed(code: int) -> _Family:
-    if code in _ABSENT:
-        return _Family(absent=True)
+    if code == aiodns.error.ARES_ENODATA:
+        return _Family()
     return _Family(failure=_SAYINGS.get(code) or f"it failed (c-ares error {code})")
 
 

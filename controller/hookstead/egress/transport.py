@@ -7,7 +7,9 @@ variables; the whole attempt runs under one deadline.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import resource
 import ssl
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +18,7 @@ from hookstead.delivery.ports import ErrorCode, SendResult
 from hookstead.egress.connection import Connection, reason_of
 from hookstead.egress.dial import connect_tcp, dial_any
 from hookstead.egress.gate import DialDeniedError, Gate, belongs_to_this_host
-from hookstead.egress.pool import SWEEP_SECONDS, Lane, Pool
+from hookstead.egress.pool import IDLE_IN_ALL, SWEEP_SECONDS, Lane, Pool
 from hookstead.egress.request import UnsendableHeader, render, request_start
 from hookstead.egress.tls import TlsContexts, TlsMaterialError
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hookstead.egress.resolver import Resolver
 
 logger: Final = logging.getLogger(__name__)
+
+_OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class HttpTransport:
@@ -50,7 +54,7 @@ class HttpTransport:
         self._own_listeners = own_listeners
         self._dialler = dialler
         self._is_local = is_local
-        self._pool = Pool() if pool is None else pool
+        self._pool = Pool(idle_in_all=_idle_bound()) if pool is None else pool
         self._contexts = TlsContexts()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -106,24 +110,18 @@ class HttpTransport:
                 if isinstance(opened, SendResult):
                     return opened
                 connection = opened
-            return await self._exchange(lane, connection, data, deadline, request.timeout_seconds)
+            answer = connection.exchange(data, request.timeout_seconds)
+            timer = loop.call_at(deadline, connection.expire)
+            try:
+                result = await answer
+            except asyncio.CancelledError:
+                connection.abort()
+                raise
+            finally:
+                timer.cancel()
+            self._pool.give_back(lane, connection, loop.time())
         finally:
             lane.in_flight -= 1
-
-    async def _exchange(
-        self, lane: Lane, connection: Connection, data: bytes, deadline: float, timeout_seconds: float
-    ) -> SendResult:
-        loop = asyncio.get_running_loop()
-        answer = connection.exchange(data, timeout_seconds)
-        timer = loop.call_at(deadline, connection.expire)
-        try:
-            result = await answer
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
-        finally:
-            timer.cancel()
-        self._pool.give_back(lane, connection, loop.time())
         if self._sweeper is None and not self._closed:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         return result
@@ -155,7 +153,9 @@ class HttpTransport:
 
     # --------------------------------------------------------------------------------------- a new connection
 
-    async def _open(self, lane: Lane, deadline: float, timeout_seconds: float) -> Connection | SendResult:
+    async def _open(
+        self, lane: Lane, deadline: float, timeout_seconds: float, *, again: bool = True
+    ) -> Connection | SendResult:
         """Look up, judge every answer, dial, shake hands; all before the deadline."""
         opening = _Opening(lane)
         try:
@@ -171,6 +171,10 @@ class HttpTransport:
             reason = str(error) if isinstance(error, TlsMaterialError) else reason_of(error)
             return SendResult(error=ErrorCode.TLS, message=f"TLS with {lane.target.host}: {reason}")
         except OSError as error:
+            if again and error.errno in _OUT_OF_DESCRIPTORS and self._pool.idle_count:
+                self._pool.drop_idle()
+                await asyncio.sleep(0)
+                return await self._open(lane, deadline, timeout_seconds, again=False)
             return SendResult(error=ErrorCode.CONNECT, message=f"{opening.stage}: {reason_of(error)}")
 
     async def _connect(self, lane: Lane, opening: _Opening) -> Connection | SendResult:
@@ -216,6 +220,12 @@ class _Opening:
 
     def __init__(self, lane: Lane) -> None:
         self.stage = f"connect to {lane.target.authority}"
+
+
+def _idle_bound() -> int:
+    """A quarter of the descriptors at most: the rest is for attempts under way, callers and the store."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return IDLE_IN_ALL if soft == resource.RLIM_INFINITY else min(IDLE_IN_ALL, soft // 4)
 
 
 def _denied(message: str) -> SendResult:

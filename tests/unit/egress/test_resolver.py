@@ -162,8 +162,7 @@ async def test_a_resolver_closed_with_look_ups_under_way_ends_them() -> None:
     async with resolving(zone) as resolver:
         caller = asyncio.create_task(resolver.resolve("a.stalled.example"))
         await asyncio.sleep(0)
-    with pytest.raises(asyncio.CancelledError):
-        await caller
+    assert "closed" in (await caller).failure
 
 
 @pytest.mark.parametrize(

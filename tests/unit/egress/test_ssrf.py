@@ -157,10 +157,11 @@ def gate(*listeners: tuple[str, int], local: tuple[str, ...] = ()) -> Gate:
 
 
 def test_a_wildcard_listener_means_every_address_of_this_host_and_no_other() -> None:
-    wildcard = gate(("0.0.0.0", 8080), local=("8.8.8.8",))
-    assert wildcard.denial("8.8.8.8", 8080) is not None
-    assert wildcard.denial("8.8.8.8", 8081) is None
-    assert wildcard.denial("8.8.4.4", 8080) is None
+    for host in ("0.0.0.0", "::", "", "gateway.internal"):
+        wildcard = gate((host, 8080), local=("8.8.8.8",))
+        assert wildcard.denial("8.8.8.8", 8080) is not None
+        assert wildcard.denial("8.8.8.8", 8081) is None
+        assert wildcard.denial("8.8.4.4", 8080) is None
 
 
 def test_the_kernel_knows_which_addresses_are_ours() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from hookstead.egress.transport import HttpTransport
 from hookstead.resources.secret import Secret
 
 if TYPE_CHECKING:
+    import socket
+
     from hookstead.egress.resolver import Resolution
 
 
@@ -352,6 +355,22 @@ async def test_the_timeout_covers_the_dial() -> None:
         ErrorCode.TIMEOUT,
         "connect to 127.0.0.1:9 took longer than 0.05 s",
     )
+
+
+async def test_out_of_descriptors_idle_connections_are_given_up_for_the_new_one() -> None:
+    full = True
+
+    async def dialler(address: str, port: int) -> socket.socket:
+        if full and transport.idle_count:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await loopback_only(address, port)
+
+    transport = HttpTransport(resolver=TableResolver(), allow_loopback=True, own_listeners=lambda: (), dialler=dialler)
+    async with receiver(answering(http_answer())) as running:
+        await transport.send(outbound(running.url()))
+        result = await transport.send(outbound(running.url(), endpoint=EndpointKey("another", "1")))
+        assert (result.status_code, running.connections, transport.idle_count) == (200, 2, 1)
+        await transport.close()
 
 
 async def test_a_name_that_does_not_resolve_is_a_dns_error() -> None:
