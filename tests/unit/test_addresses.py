@@ -49,9 +49,7 @@ def test_both_ends_of_every_row_are_denied(row: SpecialRange) -> None:
     assert deny_reason(network[-1]) is not None
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in SPECIAL_RANGES if row.opens == "never"], ids=lambda row: row.cidr
-)
+@pytest.mark.parametrize("row", [row for row in SPECIAL_RANGES if row.opens == "never"], ids=lambda row: row.cidr)
 def test_no_allowed_range_opens_what_is_never_dialled(row: SpecialRange) -> None:
     network = ip_network(row.cidr)
     for address in (network[0], network[-1]):
@@ -232,9 +230,7 @@ def test_a_name_that_is_never_dialled_is_left_to_the_dial() -> None:
         ("126.0.0.0/7", True, "not within a private range"),
     ],
 )
-def test_a_range_that_may_not_be_opened_is_refused_by_name(
-    cidr: str, allow_loopback: bool, says: str
-) -> None:
+def test_a_range_that_may_not_be_opened_is_refused_by_name(cidr: str, allow_loopback: bool, says: str) -> None:
     problem = parse_allowed(("192.168.0.0/16", cidr), allow_loopback)
     assert isinstance(problem, str)
     assert says in problem
