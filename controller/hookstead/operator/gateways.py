@@ -13,7 +13,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -298,7 +298,7 @@ class _Link:
     async def _poll(self, cursor: str) -> str:
         # The first question is answered at once; later ones when something has happened.
         wait = POLL_SECONDS if cursor else 0
-        query = f"?after={cursor}&waitSeconds={wait}" if cursor else ""
+        query = f"?after={quote(cursor, safe='')}&waitSeconds={wait}" if cursor else ""
         status, body = await self._fleet.exchange(
             "GET", f"{self.address}/internal/v1/report{query}", seconds=wait + POLL_GRACE_SECONDS
         )
