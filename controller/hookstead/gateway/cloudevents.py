@@ -84,7 +84,7 @@ def parse_binary(
     """The event of a request in binary mode: attributes from `ce-` headers, data from the body. Raises ProblemError."""
     attributes: dict[str, str] = {}
     for header, value in headers:
-        name = header.lower()
+        name = header = header.lower()
         if not name.startswith(PREFIX):
             continue
         name = name.removeprefix(PREFIX)

@@ -105,7 +105,8 @@ class Problem:
             "type": self.kind.uri,
             "title": self.kind.title,
             "status": self.kind.status,
-            "detail": self.detail,
+            # Bytes of a request that are no UTF-8 may be quoted in it.
+            "detail": self.detail.encode("utf-8", "replace").decode("utf-8"),
         }
         if self.retry_after is not None:
             document["retryAfterSeconds"] = self.retry_after
