@@ -200,8 +200,8 @@ def main() -> int:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(*describe("hookstead", "aiohttp", "httptools", "uvloop", "apsw"), sep="\n")
     print(
-        f"settings  {options.events} events of {options.bytes} bytes, {options.connections} connections, product on core 0, "
-        "auth off, ids on, eventValidation Enforce, store synchronous=FULL, signing on"
+        f"settings  {options.events} events of {options.bytes} bytes, {options.connections} connections, "
+        "product on core 0, auth off, ids on, eventValidation Enforce, store synchronous=FULL, signing on"
     )
     print(f"{'endpoints':>9} {'events/s':>9} {'accepted/s':>10} {'CPU us/event':>12} {'RSS MiB':>8}  answers")
     for endpoints in options.endpoints:

@@ -91,9 +91,9 @@ class OutboundRequest:
     """
 
     endpoint: EndpointKey
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
     timeout_seconds: float
     policy: EgressPolicy
     tls: TlsMaterial | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_a_failing_delivery_follows_the_schedule_and_ends_in_the_dead_letters(be
         await b.stop()
 
     times = bench(scenario).transport.times("e")
-    waits = [round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [round(later - earlier) for earlier, later in pairwise(times)]
     assert waits == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
 
 
@@ -117,7 +118,7 @@ def test_no_more_are_in_flight_than_allowed_and_another_endpoint_is_not_delayed(
         await b.start(config(slow, endpoint("other", types=["o"])))
         await b.publish(*[event("s")] * 100, event("o"))
         await b.pass_time(1)
-        assert [one.at for one in b.transport.sent if one.endpoint == "other"][0] < 0.1
+        assert next(one.at for one in b.transport.sent if one.endpoint == "other") < 0.1
         await b.pass_time(100)
         assert len(await b.deliveries(endpoint="slow", status=DeliveryStatus.DELIVERED)) == 100
         await b.lawful()
@@ -138,7 +139,7 @@ def test_a_rate_is_kept_over_deliveries_and_redeliveries(bench: Any) -> None:
         await b.stop()
 
     times = [one.at for one in bench(scenario).transport.sent]
-    assert all(later - earlier >= 0.099 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.099 for earlier, later in pairwise(times))
 
 
 def test_ordered_deliveries_wait_for_the_one_before(bench: Any) -> None:
