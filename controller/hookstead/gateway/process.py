@@ -208,7 +208,8 @@ class GatewayProcess:
 
     async def drain_and_stop(self) -> None:
         """Finish what is in flight within `drain_seconds`, then close everything. What is left stays in the store."""
-        self.request_stop()
+        self._draining = True
+        self._stop.set()
         log.info("draining", extra={"action": "draining", "seconds": self.options.drain_seconds})
         if self._engine is not None:
             drain = asyncio.create_task(self._engine.drain(deadline_seconds=self.options.drain_seconds))
