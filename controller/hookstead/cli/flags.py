@@ -42,6 +42,7 @@ class Flag:
     """How the help names a default that is worked out later."""
     parse: Callable[[str], Any] = str
     arity: Arity = Arity.ONE
+    required: bool = False
     short: str | None = None
     metavar: str | None = None
     choices: tuple[str, ...] = ()
@@ -106,9 +107,7 @@ def _parser(command: Command) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for argument in command.arguments:
-        parser.add_argument(
-            argument.name.lower(), metavar=argument.name, help=argument.help, nargs=argument.nargs
-        )
+        parser.add_argument(argument.name.lower(), metavar=argument.name, help=argument.help, nargs=argument.nargs)
     for flag in command.flags:
         _add(parser, flag)
     return parser
@@ -127,7 +126,7 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
 
 def _help(flag: Flag) -> str:
     default = flag.default_text if flag.default_text is not None else _shown(flag.default)
-    notes = [f"default {default}"] if default else []
+    notes = ["required"] if flag.required else [f"default {default}"] if default else []
     if flag.arity is Arity.MANY:
         notes.append("may be repeated")
     notes.append(flag.variable)
@@ -150,6 +149,8 @@ def _value(flag: Flag, given: argparse.Namespace, environ: Mapping[str, str], *,
         return _parsed(flag, raw, source=f"--{flag.name}", prog=prog)
     text = environ.get(flag.variable, "")
     if text == "":
+        if flag.required:
+            raise UsageError(f"{prog}: --{flag.name} is required (or {flag.variable})\nSee '{prog} --help'.")
         return flag.default
     raw = [part.strip() for part in text.split(",") if part.strip()] if flag.arity is Arity.MANY else text
     return _parsed(flag, raw, source=flag.variable, prog=prog)

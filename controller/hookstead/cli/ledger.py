@@ -7,7 +7,7 @@ folder, so that an object keeps its identity (and with it its deliveries and its
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping  # noqa: TC003  (msgspec reads the annotations at run time)
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -54,9 +54,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def observe(self, sightings: tuple[Sighting, ...], *, now_ms: int) -> Ledger:
         """The next ledger. What is not in `sightings` is deleted: seen again, it is another object."""
         return Ledger(
-            entries={
-                _text(sighting.key): _next(self.of(sighting.key), sighting, now_ms) for sighting in sightings
-            }
+            entries={_text(sighting.key): _next(self.of(sighting.key), sighting, now_ms) for sighting in sightings}
         )
 
 

@@ -84,9 +84,7 @@ def _index(definitions: Sequence[Mapping[str, Any]]) -> str:
         names = definition["spec"]["names"]
         schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         sentence = _prose(schema["description"], names["kind"]).split(". ")[0].rstrip(".")
-        lines.append(
-            f"| [{names['kind']}]({_file(definition)}) | `{names['shortNames'][0]}` | {_cell(sentence)}. |"
-        )
+        lines.append(f"| [{names['kind']}]({_file(definition)}) | `{names['shortNames'][0]}` | {_cell(sentence)}. |")
     return "\n".join(lines) + "\n"
 
 

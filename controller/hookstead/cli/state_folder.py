@@ -114,9 +114,7 @@ class StateFolder:
                 copy.unlink(missing_ok=True)
 
     def _copy_of(self, manifest: str) -> Path:
-        return (
-            self.path / "last-good" / hashlib.sha256(manifest.encode("utf-8", "surrogateescape")).hexdigest()
-        )
+        return self.path / "last-good" / hashlib.sha256(manifest.encode("utf-8", "surrogateescape")).hexdigest()
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -136,9 +134,7 @@ class StateFolder:
 
     def _failed(self, what: str, problem: Exception) -> CommandError:
         reason = problem.strerror if isinstance(problem, OSError) else problem
-        return CommandError(
-            f"the state folder {self.path} cannot {what}: {reason}. Choose one with --state-dir."
-        )
+        return CommandError(f"the state folder {self.path} cannot {what}: {reason}. Choose one with --state-dir.")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -86,9 +86,12 @@ def printable(line: str) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines, columns padded to their widest cell, no white space at the end of a line."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def moment(stamp: str) -> datetime:

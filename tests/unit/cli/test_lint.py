@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -12,6 +12,7 @@ from hookstead.config.lint import Notice, Severity, lint
 from hookstead.resources.kinds import Channel, Endpoint, Environment, EventType
 from hookstead.resources.secret import Secret
 
+T = TypeVar("T")
 URL = "https://hooks.example.com/in"
 
 
@@ -31,7 +32,7 @@ def event_type(wire: str, **spec: Any) -> EventType:
     return _made(EventType, wire.replace(".", "-"), {"type": wire, "description": "something", **spec})
 
 
-def _made(cls: Any, name: str, spec: dict[str, Any]) -> Any:
+def _made(cls: type[T], name: str, spec: dict[str, Any]) -> T:
     meta = {"name": name, "uid": name}
     return msgspec.convert({"meta": meta, "spec": spec}, cls)
 

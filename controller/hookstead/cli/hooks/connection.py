@@ -73,9 +73,7 @@ def _token(path: Path | None) -> str | None:
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise CommandError(
-            f"--token-file {path}: cannot be read: {getattr(problem, 'strerror', problem)}"
-        ) from problem
+        raise CommandError(f"--token-file {path}: cannot be read: {getattr(problem, 'strerror', problem)}") from problem
     if not token or any(not char.isprintable() or char == " " for char in token):
         raise CommandError(f"--token-file {path}: expected one token and nothing else")
     return token
@@ -90,16 +88,12 @@ def point(now: datetime) -> Callable[[str], str]:
 
     def parse_point(text: str) -> str:
         if _DURATION.fullmatch(text):
-            seconds = sum(
-                int(count) * _UNIT_SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw])", text)
-            )
+            seconds = sum(int(count) * _UNIT_SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw])", text))
             return _rfc3339(now - timedelta(seconds=seconds))
         try:
             return _rfc3339(moment(text))
         except ValueError as problem:
-            raise ValueError(
-                f"{text!r} is neither a duration (90s, 15m, 1h, 7d) nor an RFC 3339 time"
-            ) from problem
+            raise ValueError(f"{text!r} is neither a duration (90s, 15m, 1h, 7d) nor an RFC 3339 time") from problem
 
     return parse_point
 

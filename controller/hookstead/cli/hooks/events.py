@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 COMMAND: Final = Command(
     prog="kubectl hooks events",
     summary="List events, newest first, or show one event with its payload and deliveries.",
-    arguments=(
-        Argument(name="ID", nargs="?", help="an event's id, msg_…; shows its payload and deliveries"),
-    ),
+    arguments=(Argument(name="ID", nargs="?", help="an event's id, msg_…; shows its payload and deliveries"),),
     flags=(
         Flag(name="event-type", metavar="TYPE", help="only events of this type"),
         Flag(name="channel", metavar="NAME", help="only events for this channel"),

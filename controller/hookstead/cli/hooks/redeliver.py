@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 COMMAND: Final = Command(
     prog="kubectl hooks redeliver",
     summary=(
-        "Attempt deliveries once more, now.\n"
-        "The automatic schedule of a pending one stays as it is; a success ends it."
+        "Attempt deliveries once more, now.\nThe automatic schedule of a pending one stays as it is; a success ends it."
     ),
     arguments=(Argument(name="DELIVERY", nargs="+", help="a delivery's id, dlv_…"),),
     flags=CONNECTION,

@@ -1,0 +1,142 @@
+"""`hookstead gateway`: the flags of the data plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hookstead.cli.flags import Command, Flag, UsageError, address, whole
+from hookstead.cli.outcome import CommandError
+from hookstead.cli.serving import (
+    ALLOW_LOOPBACK,
+    DRAIN,
+    KUBECONFIG,
+    LOG_FORMAT,
+    NAMESPACE,
+    RESOLVER,
+    listen,
+    size,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hookstead.gateway.options import GatewayOptions
+
+MIB: Final = 1024 * 1024
+
+
+def _address_or_none(text: str) -> tuple[str, int] | None:
+    return None if text == "none" else address(text)
+
+
+COMMAND: Final = Command(
+    prog="hookstead gateway",
+    summary="Run the data plane of one environment: accept events, store them, deliver signed webhooks.",
+    epilog=(
+        "The internal port's token comes from --internal-dir or the variable HOOKSTEAD_INTERNAL_TOKEN.\n"
+        "SIGTERM and SIGINT drain and exit 0; a second signal does not wait."
+    ),
+    flags=(
+        Flag(
+            name="store",
+            metavar="URL",
+            required=True,
+            help="where events live, such as sqlite:/var/lib/hookstead/store.db",
+        ),
+        listen("listen", ":8080", "where events and queries are taken"),
+        listen("admin-listen", ":9090", "where /healthz, /readyz and /metrics are"),
+        Flag(
+            name="internal-listen",
+            metavar="HOST:PORT|none",
+            parse=_address_or_none,
+            default=("", 9443),
+            default_text=":9443",
+            help="where the operator calls; without a certificate on loopback only; none opens nothing",
+        ),
+        Flag(
+            name="auth",
+            choices=("kubernetes", "static", "none"),
+            default="kubernetes",
+            help="who may call: none is for loopback only",
+        ),
+        Flag(
+            name="auth-keys",
+            metavar="FILE",
+            parse=Path,
+            help="with --auth static: digests of keys and their scopes, as JSON or YAML",
+        ),
+        NAMESPACE,
+        KUBECONFIG,
+        Flag(
+            name="config-dir",
+            metavar="DIR",
+            parse=Path,
+            help="folder of the mounted configuration Secrets, read at the start",
+        ),
+        Flag(
+            name="internal-dir",
+            metavar="DIR",
+            parse=Path,
+            help="folder of the mounted Secret hookstead-internal: token, and perhaps tls.crt and tls.key",
+        ),
+        DRAIN,
+        RESOLVER,
+        ALLOW_LOOPBACK,
+        Flag(
+            name="ingest-per-second",
+            metavar="EVENTS",
+            parse=whole(minimum=1, maximum=10_000_000, unit="events"),
+            default_text="unlimited",
+            help="events that are accepted per second; more are answered 429",
+        ),
+        size(
+            "min-free-bytes",
+            minimum=0,
+            shown="the larger of 256 MiB and 10 % of the disk",
+            help_text="free disk space below which events are refused with 507",
+        ),
+        size("max-event-bytes", minimum=64 * 1024, default=MIB, help_text="the largest event"),
+        size("max-batch-bytes", minimum=64 * 1024, default=16 * MIB, help_text="the largest batch"),
+        LOG_FORMAT,
+    ),
+)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Serve until a signal; 0 after a drain."""
+    from hookstead.gateway import process
+    from hookstead.gateway.logs import LogFormat, configure
+    from hookstead.gateway.options import OptionsError
+
+    configure(LogFormat(given.log_format))
+    try:
+        return process.run(process.serve(_options(given)))
+    except OptionsError as problem:
+        raise UsageError(f"hookstead gateway: {problem}\nSee 'hookstead gateway --help'.") from problem
+    except process.StartError as problem:
+        raise CommandError(str(problem)) from problem
+
+
+def _options(given: argparse.Namespace) -> GatewayOptions:
+    from hookstead.gateway.options import AuthMode, GatewayOptions
+
+    return GatewayOptions(
+        store=given.store,
+        listen=given.listen,
+        admin_listen=given.admin_listen,
+        internal_listen=given.internal_listen,
+        auth=AuthMode(given.auth),
+        auth_keys=given.auth_keys,
+        namespace=given.namespace,
+        kubeconfig=given.kubeconfig,
+        config_dir=given.config_dir,
+        internal_dir=given.internal_dir,
+        drain_seconds=given.drain_seconds,
+        resolver=given.resolver,
+        allow_loopback=given.allow_loopback,
+        min_free_bytes=given.min_free_bytes,
+        ingest_per_second=given.ingest_per_second,
+        max_event_bytes=given.max_event_bytes,
+        max_batch_bytes=given.max_batch_bytes,
+    )
