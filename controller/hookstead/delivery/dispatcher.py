@@ -76,7 +76,7 @@ class Dispatcher:
         self._boot = Boot()
         self._environment: EnvironmentConfig | None = None
         self._namespace = ""
-        self._timers: dict[EndpointKey, asyncio.TimerHandle] = {}
+        self._timers: dict[EndpointKey, tuple[float, asyncio.Handle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -90,8 +90,8 @@ class Dispatcher:
     async def drain(self, *, deadline_seconds: float) -> None:
         """Start nothing more, let what is under way finish until the deadline, give the rest back."""
         self._stopping = True
-        for timer in self._timers.values():
-            timer.cancel()
+        for key in tuple(self._timers):
+            self._cancel_timer(key)
         released = [self._release(lane) for lane in self.lanes.values()]
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=deadline_seconds)
@@ -297,21 +297,21 @@ class Dispatcher:
         """Pump the lane after `seconds`, or at an earlier time that is already set."""
         loop = asyncio.get_running_loop()
         due = loop.time() + min(max(seconds, 0.001), 86_400.0)
-        timer = self._timers.get(lane.key)
-        if timer is not None and not timer.cancelled():
-            if loop.time() < timer.when() <= due:
+        present = self._timers.get(lane.key)
+        if present is not None:
+            if present[0] <= due:
                 return
-            timer.cancel()
-        self._timers[lane.key] = loop.call_at(due, self._on_timer, lane)
+            present[1].cancel()
+        self._timers[lane.key] = due, loop.call_at(due, self._on_timer, lane)
 
     def _on_timer(self, lane: Lane) -> None:
         self._timers.pop(lane.key, None)
         self.pump(lane)
 
     def _cancel_timer(self, key: EndpointKey) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+        present = self._timers.pop(key, None)
+        if present is not None:
+            present[1].cancel()
 
     def resync(self) -> None:
         """Recompute every timer from the wall clock, which may have stepped."""
