@@ -281,10 +281,10 @@ _ENDPOINT_CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _unused_channels(world: _World) -> Iterator[Notice]:
-    """Channels that no endpoint names, in an environment where some endpoint does name channels."""
+    """Channels that no endpoint names, where some endpoint names channels and every name fits."""
     endpoints = [item for item in world.inputs.endpoints if isinstance(item, Endpoint)]
     used = {ref.name for item in endpoints for ref in item.spec.channel_refs or ()}
-    if not used:
+    if not used or not used <= world.channels.keys():
         return
     for channel in _typed(world.inputs.channels, Channel):
         if channel.meta.name not in used:

@@ -1,0 +1,314 @@
+"""`hookstead validate`: exact findings at exact places, in every output format, from files, folders and stdin."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hookstead.cli.findings import as_text
+from hookstead.cli.main import main
+from hookstead.cli.validate import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "apiVersion: hookstead.dev/v1alpha1\n"
+ENVIRONMENT = f"""\
+{HEAD}kind: WebhookEnvironment
+metadata: {{name: default}}
+spec: {{state: Enabled}}
+"""
+CHANNEL = f"""\
+{HEAD}kind: WebhookChannel
+metadata: {{name: client-7}}
+spec: {{channelName: client_7}}
+"""
+TYPE = f"""\
+{HEAD}kind: WebhookEventType
+metadata: {{name: order-created}}
+spec: {{type: order.created, description: An order was made.}}
+"""
+
+
+def endpoint(spec: str, name: str = "acme") -> str:
+    head = f"{HEAD}kind: WebhookEndpoint\nmetadata:\n  name: {name}\nspec:\n"
+    return head + "".join(f"  {line}\n" for line in dedent(spec).strip().splitlines())
+
+
+ACME = endpoint("url: https://hooks.example.com/in")
+
+
+def found(*documents: str) -> list[str]:
+    """The findings' lines without the environment's boilerplate: everything is one file, f.yaml."""
+    text = as_text(check([("f.yaml", "---\n".join(documents))]))
+    return text.splitlines()[:-1]
+
+
+def test_a_good_environment_has_no_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("a.yaml", ENVIRONMENT + "---\n" + TYPE), ("b/c.yml", CHANNEL), ("d.yaml", ACME)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert main(["validate", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "4 objects in 3 files: no findings\n"
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        (
+            [ENVIRONMENT, endpoint("url: https://a.example.com\nchanelRefs: [{name: client-7}]"), CHANNEL],
+            (
+                "f.yaml:12:15: error: WebhookEndpoint acme: spec.chanelRefs: is not a field here (did you mean "
+                '"channelRefs"?): correct the name [InvalidSpec]'
+            ),
+        ),
+        (
+            [ENVIRONMENT, endpoint("state: Paused")],
+            (
+                "f.yaml:11:3: error: WebhookEndpoint acme: spec: must have exactly one of spec.url and spec.urlFrom: "
+                "set url, or urlFrom where the URL itself is a secret, and remove the other [InvalidSpec]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, endpoint("url: https://a.example.com\nchannelRefs:\n- name: client-77"), CHANNEL],
+            (
+                "f.yaml:13:11: error: WebhookEndpoint acme: spec.channelRefs[0].name: no WebhookChannel 'client-77' in "
+                'namespace default (did you mean "client-7"?). The endpoint receives nothing until it exists. '
+                "[ChannelNotFound]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, TYPE, endpoint("url: https://a.example.com\neventTypes:\n- order.created\n- order.creatd")],
+            (
+                "f.yaml:19:5: error: WebhookEndpoint acme: spec.eventTypes[1]: no WebhookEventType declares "
+                "'order.creatd' (did you mean \"order.created\"?). Declare it, or correct the name. [EventTypeNotFound]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, CHANNEL, CHANNEL.replace("name: client-7}", "name: other}")],
+            (
+                "f.yaml:14:21: error: WebhookChannel other: spec.channelName: WebhookChannel 'client-7' is older and "
+                "has 'client_7' already. Give this "
+                "object another name, or delete one of the two. [DuplicateChannelName]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, CHANNEL, CHANNEL],
+            (
+                "f.yaml:13:18: error: WebhookChannel client-7: metadata.name: a WebhookChannel called 'client-7' comes "
+                "earlier in these manifests: delete one of the two, or rename it [DuplicateObject]"
+            ),
+        ),
+        (
+            [ACME],
+            (
+                'f.yaml:1:1: warning: WebhookEnvironment default: no WebhookEnvironment "default" in namespace default '
+                "among these manifests: without one nothing is accepted or delivered there. The rest was checked as if "
+                "there were one. [EnvironmentMissing]"
+            ),
+        ),
+        (
+            [ENVIRONMENT.replace("{state: Enabled}", "{}")],
+            (
+                "f.yaml:4:7: warning: WebhookEnvironment default: spec.state: is not set, so the environment is "
+                "Disabled: write state: Enabled, or state: Disabled if that is meant [StateNotSet]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, "a: [\n"],
+            (
+                "f.yaml:7:1: error: is not YAML: while parsing a flow node, did not find expected node content "
+                "[Unreadable]"
+            ),
+        ),
+        (
+            [ENVIRONMENT, "just text\n"],
+            "f.yaml:6:1: error: must be an object with apiVersion, kind and metadata [Unreadable]",
+        ),
+        (
+            [HEAD + "kind: WebhookEndpont\nmetadata: {name: x}\n"],
+            (
+                "f.yaml:2:7: error: WebhookEndpont x: kind: must be one of WebhookEnvironment, WebhookEndpoint, "
+                'WebhookChannel, WebhookEventType, WebhookReplay, not "WebhookEndpont" (did you mean '
+                '"WebhookEndpoint"?) [InvalidSpec]'
+            ),
+        ),
+        (
+            [ENVIRONMENT, "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {k: '*'}\n"],
+            (
+                "f.yaml:9:11: error: Secret s: data.k: must be base64: encode it, or write it as it is under "
+                "stringData [InvalidSecret]"
+            ),
+        ),
+        ([ENVIRONMENT, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\ndata: {k: v}\n"], ""),
+    ],
+)
+def test_each_slip_is_found_at_its_place_with_a_remedy(documents: list[str], expected: str) -> None:
+    assert "\n".join(found(*documents)) == expected
+
+
+SIGNED = endpoint(
+    """
+    url: https://a.example.com
+    signing:
+      keys:
+      - {id: a, secretKeyRef: {name: acme-key, key: key}}
+    """
+)
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: NAME
+  labels: {hookstead.dev/endpoint-secret: "true"}
+stringData: {key: KEY}
+"""
+KEY = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        (SECRET.replace("NAME", "acme-key").replace("KEY", KEY), []),
+        (SECRET.replace("NAME", "acme-key").replace("KEY", "hello"), ["error [SecretInvalid]"]),
+        (SECRET.replace("NAME", "acme-key").replace('"true"', '"yes"'), ["error [SecretNotPermitted]"]),
+        (SECRET.replace("NAME", "acme-key").replace("{key: KEY}", f"{{other: {KEY}}}"), ["error [SecretKeyMissing]"]),
+        (SECRET.replace("NAME", "unrelated"), ["error [SecretNotFound]"]),
+        ("", ["warning [SecretNotFound]"]),
+    ],
+)
+def test_secrets_are_read_by_the_operators_rules_and_may_live_elsewhere(secret: str, expected: list[str]) -> None:
+    lines = found(ENVIRONMENT, SIGNED, secret)
+    assert [f"{line.split(': ')[1]} {line.split()[-1]}" for line in lines] == expected
+    assert "hello" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("sample", "rule"),
+    [
+        ("{a: null}", "NullDropped"),
+        ("{a: 'x ${name} y'}", "VariableSubstitution"),
+        ("{a: 'x $${name} y'}", None),
+        ("{a: 18446744073709551615}", "YamlValue"),
+        ("{a: 9007199254740993}", None),
+        ("{a: no}", "YamlValue"),
+        ("{n: 1}", "YamlValue"),
+        ("{a: 'no', b: [true, 1.5, {c: d}]}", None),
+    ],
+)
+def test_what_changes_on_the_way_to_the_cluster_is_warned_of(sample: str, rule: str | None) -> None:
+    lines = found(ENVIRONMENT, TYPE.replace("made.}", f"made., sample: {sample}}}"))
+    assert [line.split()[-1] for line in lines] == ([] if rule is None else [f"[{rule}]"])
+    assert all(": warning: " in line for line in lines)
+
+
+def test_an_object_too_large_for_client_side_apply_is_warned_of() -> None:
+    description = "x" * 63_000
+    sample = ", ".join(f"a{number}: {description}" for number in range(5))
+    lines = found(ENVIRONMENT, TYPE.replace("made.}", f"made., sample: {{{sample}}}}}"))
+    assert any(line.endswith("[ObjectSize]") for line in lines)
+
+
+def test_namespaces_are_environments_of_their_own() -> None:
+    other = CHANNEL.replace("name: client-7}", "name: client-7, namespace: prod}")
+    lines = found(ENVIRONMENT, other, endpoint("url: https://a.example.com\nchannelRefs: [{name: client-7}]"))
+    assert [line.split()[-1] for line in lines] == ["[EnvironmentMissing]", "[ChannelNotFound]"]
+
+
+def test_loopback_ranges_are_allowed_with_a_warning_unless_told_otherwise() -> None:
+    egress = "egress: {privateNetworks: Allow, plaintextHTTP: Allow, allowedCIDRs: [127.0.0.0/8]}"
+    documents = ENVIRONMENT.replace("Enabled}", f"Enabled, {egress}}}") + "---\n" + endpoint("url: http://127.0.0.1/in")
+    for allowed, rules in (
+        (None, ["LoopbackRange"]),
+        (True, []),
+        (False, ["InvalidSpec", "InvalidSpec"]),
+    ):
+        checked = check([("f.yaml", documents)], allow_loopback=allowed)
+        assert [finding.rule for finding in checked.findings] == rules
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"), [([], 0), (["--strict"], 1), (["--strict", "--no-strict"], 0), (["-o", "json"], 0)]
+)
+def test_warnings_exit_0_unless_strict(argv: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ACME)
+    assert main(["validate", str(tmp_path), *argv]) == code
+
+
+def test_errors_exit_1_and_json_has_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(ENVIRONMENT + "---\n" + endpoint("url: https://a.example.com\nfilter: event.data.n >"))
+    assert main(["validate", str(file), "-o", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["summary"] == {"files": 1, "objects": 2, "errors": 1, "warnings": 0}
+    (finding,) = document["findings"]
+    assert finding.pop("message").startswith("must be a CEL expression: at column ")
+    assert finding == {
+        "severity": "error",
+        "rule": "FilterInvalid",
+        "file": str(file),
+        "line": 12,
+        "column": 11,
+        "kind": "WebhookEndpoint",
+        "namespace": "default",
+        "name": "acme",
+        "field": "spec.filter",
+    }
+
+
+def test_sarif_names_the_rule_the_place_and_the_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a b.yaml"
+    file.write_text(ENVIRONMENT + "---\n" + endpoint("url: https://a.example.com\nfilter: '1'"))
+    assert main(["validate", str(tmp_path), "-o", "sarif"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["version"] == "2.1.0"
+    (run,) = document["runs"]
+    assert run["tool"]["driver"]["rules"] == [{"id": "FilterInvalid"}]
+    (result,) = run["results"]
+    assert (result["ruleId"], result["ruleIndex"], result["level"]) == ("FilterInvalid", 0, "error")
+    (location,) = result["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {"uri": file.as_uri()},
+        "region": {"startLine": 12, "startColumn": 11},
+    }
+    assert location["logicalLocations"][0]["fullyQualifiedName"] == "default/WebhookEndpoint/acme/spec.filter"
+
+
+def test_manifests_come_from_stdin_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(ENVIRONMENT)
+    stdin = io.TextIOWrapper(io.BytesIO(endpoint("url: https://a.example.com\nstate: Stopped").encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert main(["validate", "-", str(tmp_path / "a.yaml")]) == 1
+    assert capsys.readouterr().out.startswith(
+        "<stdin>:7:10: error: WebhookEndpoint acme: spec.state: must be Enabled, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe", "it is not UTF-8: byte 0 is 0xff"), (b"a: \x00", "is not YAML: "), (b"", "")],
+)
+def test_an_unreadable_file_is_a_finding(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    assert main(["validate", str(tmp_path)]) == (1 if message else 0)
+    assert message in capsys.readouterr().out
+
+
+def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err.endswith("nothing: no such file or folder\n")
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(ENVIRONMENT)
+    assert main(["validate", str(tmp_path), str(tmp_path / "a.yaml")]) == 0
+    assert capsys.readouterr().out == "1 object in 1 file: no findings\n"
