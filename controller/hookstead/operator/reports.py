@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from hookstead.config.report import (
+    EndpointActivity,
     EndpointReport,
     EnvironmentActivity,
     NamedActivity,
@@ -115,6 +116,20 @@ class ReportBook:
             key=lambda item: (item.completion_time or "", item.delivered + item.failed),
             default=None,
         )
+
+
+def is_blank(report: EndpointReport) -> bool:
+    """Whether it tells nothing: such a report is no reason to write to an object that never had any activity."""
+    return (
+        report.held is None
+        and report.handled_resume_at is None
+        and not report.recent_deliveries
+        and report.activity == EndpointActivity(window_seconds=report.activity.window_seconds)
+    )
+
+
+def is_blank_activity(activity: NamedActivity) -> bool:
+    return activity == NamedActivity(name=activity.name)
 
 
 def _update(known: dict[str, Value], news: Iterable[tuple[str, Value]]) -> tuple[str, ...]:

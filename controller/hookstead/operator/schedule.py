@@ -35,6 +35,8 @@ LOWEST_SHARE: Final = 1 / 16
 RECOVERY_PER_SECOND: Final = 0.05
 """Of the full pace, regained per second without trouble."""
 PERIOD_JITTER: Final = 0.1
+GATHER_SECONDS: Final = 2.0
+"""Within this time the first activity after a quiet period is written, with what came meanwhile."""
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 60.0
 
@@ -92,6 +94,10 @@ def _verdicts(status: Mapping[str, Any]) -> set[tuple[Any, Any, Any]]:
     if not isinstance(conditions, list):
         return set()
     return {(item.get("type"), item.get("status"), item.get("reason")) for item in conditions if isinstance(item, dict)}
+
+
+def _routine(status: Mapping[str, Any]) -> list[Any]:
+    return [status.get(name) for name in sorted(_ROUTINE_FIELDS)]
 
 
 def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +228,8 @@ class Scheduler:
         entry.echo = (write.desired, status)
         if write.urgency in (Urgency.TRANSITION, Urgency.FACTS):
             entry.last_transition = now
-        entry.routine_at = now + self.period_seconds * (1 + PERIOD_JITTER * self.jitter())
+        if _routine(write.before) != _routine(write.after):
+            entry.routine_at = now + self.period_seconds * (1 + PERIOD_JITTER * self.jitter())
         self._assess(entry, write.key, settled=entry.settled, now=now)
 
     def failed(self, write: Write, *, now: float, throttled: float | None = None) -> None:
@@ -280,7 +287,7 @@ class Scheduler:
         if entry.urgency is Urgency.ANSWER:
             due = settle
         elif entry.urgency is Urgency.ROUTINE:
-            due = max(entry.since, entry.routine_at)
+            due = max(entry.since + GATHER_SECONDS * (0.5 + 0.5 * self.jitter()), entry.routine_at)
         else:
             due = max(settle, entry.last_transition + TRANSITION_SECONDS)
         return max(due, entry.retry_at)

@@ -16,6 +16,7 @@ from hookstead.config.model import (
     EventTypeConfig,
     ReplayConfig,
 )
+from hookstead.config.report import EndpointReport, NamedActivity
 from hookstead.config.status import (
     ConfigSize,
     EndpointCounts,
@@ -30,6 +31,7 @@ from hookstead.config.status import (
     event_type_status,
     replay_status,
 )
+from hookstead.operator.reports import is_blank, is_blank_activity
 from hookstead.operator.schedule import Key
 from hookstead.resources.conditions import ConditionStatus, ConditionType, Reason
 from hookstead.resources.kinds import Kind
@@ -137,7 +139,7 @@ class Statuses:
             uid=entry.meta.uid,
             status=status,
             written=entry.status,
-            settled=done or isinstance(item, ReplayConfig),
+            settled=done,
         )
 
     def forget(self, key: Key) -> None:
@@ -190,6 +192,7 @@ class Statuses:
         now: datetime,
     ) -> Status:
         previous: Status = msgspec.json.decode(entry.status)
+        told = None if _is_blank(extra[0]) and "activity" not in previous else extra[0]
         environment = current.config.environment
         handled = entry.reconcile_requested_at
         match item:
@@ -197,7 +200,7 @@ class Statuses:
                 return endpoint_status(
                     item,
                     environment=environment,
-                    report=extra[0],
+                    report=told,
                     programmed=programmed,
                     previous=previous,
                     now=now,
@@ -206,7 +209,7 @@ class Statuses:
                 return channel_status(
                     item,
                     environment=environment,
-                    activity=extra[0],
+                    activity=told,
                     endpoints=extra[1],
                     programmed=programmed,
                     previous=previous,
@@ -217,7 +220,7 @@ class Statuses:
                 return event_type_status(
                     item,
                     environment=environment,
-                    activity=extra[0],
+                    activity=told,
                     endpoints=extra[1],
                     programmed=programmed,
                     previous=previous,
@@ -228,7 +231,7 @@ class Statuses:
                 return replay_status(
                     item,
                     environment=environment,
-                    report=extra[0],
+                    report=told,
                     programmed=programmed,
                     previous=previous,
                     now=now,
@@ -250,6 +253,12 @@ class Statuses:
                 )
             case _:
                 raise TypeError(f"no status for {type(item).__name__}")
+
+
+def _is_blank(told: object) -> bool:
+    if isinstance(told, EndpointReport):
+        return is_blank(told)
+    return isinstance(told, NamedActivity) and is_blank_activity(told)
 
 
 def _identity(item: Any) -> Any:
