@@ -41,7 +41,11 @@ class EngineCollector(Collector):
             (((result,), value) for result, value in counted.events.items()),
         )
         yield _counter(
-            "hookstead_attempts", "Attempts that were sent.", ("endpoint", "outcome"), counted.attempts.items()
+            "hookstead_attempts",
+            "Attempts that were sent.",
+            ("endpoint", "outcome"),
+            # As the API spells outcomes, whatever the engine calls them.
+            (((endpoint, outcome.capitalize()), value) for (endpoint, outcome), value in counted.attempts.items()),
         )
         yield _gauge(
             "hookstead_deliveries",

@@ -33,6 +33,8 @@ class Limits:
     body_seconds: float = 30.0
     write_seconds: float = 30.0
     keep_alive_seconds: float = 75.0
+    sweep_seconds: float = 1.0
+    """How exactly heads and unread answers are timed."""
     connections: int = 4096
     line_bytes: int = 8190
     header_bytes: int = 8190

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 Address = tuple[str, int]
 """Host ("" for every interface) and port (0 for a free one)."""
 
-SWEEP_SECONDS: Final = 1.0
-
 
 class HttpServer:
     """One listener with its routes. `local_only` refuses foreign Hosts and Origins."""
@@ -86,7 +84,7 @@ class HttpServer:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._limits.sweep_seconds)
             self._gate.sweep(loop.time())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

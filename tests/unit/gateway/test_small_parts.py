@@ -109,12 +109,15 @@ def test_parameters_are_read_as_what_they_are() -> None:
     ],
 )
 def test_a_bad_parameter_is_a_400_that_names_it(query: str, says: str) -> None:
-    with pytest.raises(ProblemError) as caught:
+    def read() -> None:
         given = parameters(query, "endpoint", "colour", "limit", "since")
         given.text("endpoint")
         given.choice("colour", Colour)
         given.limit()
         given.time_ms("since")
+
+    with pytest.raises(ProblemError) as caught:
+        read()
     assert caught.value.problem.status == 400
     assert says in caught.value.problem.detail
 
@@ -163,7 +166,9 @@ def test_this_machine_is_loopback(host: str) -> None:
     assert is_loopback_host(host)
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.1", "localhost.evil.test", "notlocalhost", "10.0.0.1", "::", "2130706433"])  # fmt: skip
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "127.1", "localhost.evil.test", "notlocalhost", "10.0.0.1", "::", "2130706433"]
+)
 def test_nothing_else_is_loopback(host: str) -> None:
     assert not is_loopback_host(host)
 
@@ -217,7 +222,20 @@ async def test_a_static_key_may_do_what_its_scopes_say(tmp_path: Path) -> None:
     assert refusal.extra["missingScope"] == "operate"
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic c2VjcmV0LTE=", "Bearer secret-2", "secret-1", "Bearer " + "x" * 9000, "Bearer \udcff"])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic c2VjcmV0LTE=",
+        "Bearer secret-2",
+        "secret-1",
+        "Bearer " + "x" * 9000,
+        "Bearer \udcff",
+    ],
+)
 async def test_anything_but_a_known_key_is_a_401_with_a_challenge(tmp_path: Path, header: str | None) -> None:
     authorizer = StaticAuthorizer(read_keys(keys_file(tmp_path, {"keys": [entry("secret-1", "publish")]})))
     refusal = await authorizer.identify(header)
