@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -62,6 +63,7 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Serve until a signal; 0 after a drain."""
+    from hookstead.gateway.logs import configure
     from hookstead.gateway.options import OptionsError
     from hookstead.gateway.process import StartError
     from hookstead.gateway.process import run as run_on_loop
@@ -69,6 +71,7 @@ def run(given: argparse.Namespace) -> int:
     directory = Path(given.dir)
     if not directory.is_dir():
         raise UsageError(f"hookstead dev: {directory} is no folder: give the folder that holds the manifests")
+    configure(level=logging.WARNING)
     os.umask(0o077)  # the store holds payloads, and SQLite makes its files with the process's own mask
     try:
         return run_on_loop(_serve(given, directory))
@@ -219,7 +222,7 @@ def start_lines(config: DeliveryConfig, folder: Path, process: GatewayProcess) -
     ):
         addresses = () if server is None else server.addresses
         yield f"{name}: {', '.join(f'http://{joined([address])}{path}' for address in addresses)}"
-    yield f"state: {process.options.store.removeprefix('sqlite:')}"
+    yield f"state: {Path(process.options.store.removeprefix('sqlite:')).parent}"
     if config.endpoints:
         yield ""
         yield from aligned([ENDPOINT_HEADINGS, *(_endpoint_row(endpoint) for endpoint in config.endpoints)])

@@ -108,6 +108,6 @@ ENVIRONMENT: Final = (
     Column("FAILING", lambda item: item.get("endpoints", {}).get("failing")),
     Column("CHANNELS", lambda item: item.get("channels"), wide=True),
     Column("EVENTTYPES", lambda item: item.get("eventTypes"), wide=True),
-    Column("GATEWAY", lambda item: item.get("gateway", {}).get("version"), wide=True),
+    Column("GATEWAY", lambda item: item.get("gateway", {}).get("programmedReplicas"), wide=True),
     Column("REASON", _reason, wide=True),
 )
