@@ -41,7 +41,15 @@ venv: $(READY) ## The virtual environment of this clone, in the cache
 binaries: ## The programs that the tests run: etcd, API server, controller manager, kubectl, strace
 	@$(BOOTSTRAP) tests/toolchain/binaries.py
 
-# ---- demonstrations (prerequisite: $(READY); on a cluster also: binaries)
+# ---- demonstrations
+
+.PHONY: demo
+demo: $(READY) ## The main job in one process: events in, verified webhooks out, a retry, a redelivery
+	@$(PYTHON) examples/demo/embedded.py
+
+.PHONY: demo-kubernetes
+demo-kubernetes: $(READY) binaries ## The same story on a real API server, with operator, gateway and kubectl
+	@PYTHONPATH=tests $(PYTHON) examples/demo/on_kubernetes.py
 
 # ---- the gates
 

@@ -173,11 +173,13 @@ class Dispatcher:
             recent=tuple(self._boot.recent.get(key, ())),
             now_ms=self._clock.now_ms(),
         )
+        state = self._boot.lanes.get(key, LaneState())
         return Lane(
             key=key,
             config=endpoint,
             sealed=None,
-            state=self._boot.lanes.get(key, LaneState()),
+            state=state,
+            shown=state,
             activity=activity,
             rate=_rate(endpoint, None),
             next_due_ms=self._boot.next_due_ms.get(key),
@@ -199,7 +201,7 @@ class Dispatcher:
         self._touch(lane)
 
     def _set_state(self, lane: Lane, state: LaneState) -> None:
-        lane.state = state
+        lane.state = lane.shown = state
         self.recorder.save(lane.key, state)
 
     async def cancel(self, key: EndpointKey, reason: CancelReason) -> None:
@@ -477,6 +479,7 @@ class Dispatcher:
         lane = self.lanes.get(record.endpoint.name)
         if lane is None or lane.key != record.endpoint:
             return
+        lane.shown = pending.lane
         lane.activity.attempted(recent, status=settlement.status, now_ms=self._clock.now_ms())
         lane.activity.moved(record.prior_status, settlement.status)
         self._touch(lane)
@@ -512,7 +515,7 @@ class Dispatcher:
 
     def held(self, lane: Lane) -> Reason | None:
         """What holds deliveries back beyond the manifests."""
-        return pacing.held_reason(lane.state, now_ms=self._clock.now_ms())
+        return pacing.held_reason(lane.shown, now_ms=self._clock.now_ms())
 
     @property
     def in_flight(self) -> int:

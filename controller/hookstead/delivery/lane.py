@@ -30,7 +30,8 @@ class Wait:
 class Lane:
     """Runtime state of one endpoint. The engine alone changes it, on one event loop.
 
-    `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due deliveries which are not
+    `state` decides what may start; `shown` is the last one that is durable, together with the attempts that led to
+    it, and is what reports tell. `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due deliveries which are not
     claimed; `next_due_ms` is the earliest that is known to become due there.
     """
 
@@ -38,6 +39,7 @@ class Lane:
     config: EndpointConfig
     sealed: Sealed | None
     state: LaneState
+    shown: LaneState
     activity: LaneActivity
     rate: Rate | None = None
     ready: deque[Job] = field(default_factory=deque)

@@ -54,14 +54,14 @@ def _versions(cursor: str, *, instance: str) -> tuple[int, int] | None:
 
 def endpoint_report(lane: Lane, *, now_ms: int) -> EndpointReport:
     """One lane as it is now."""
-    held = pacing.held_reason(lane.state, now_ms=now_ms)
+    held = pacing.held_reason(lane.shown, now_ms=now_ms)
     return EndpointReport(
         name=lane.key.name,
         uid=lane.key.uid,
         held=held,
         held_message=_held_message(lane, held),
-        handled_resume_at=lane.state.handled_resume_at,
-        activity=lane.activity.summary(lane.state, now_ms=now_ms),
+        handled_resume_at=lane.shown.handled_resume_at,
+        activity=lane.activity.summary(lane.shown, now_ms=now_ms),
         recent_deliveries=lane.activity.recent_deliveries(),
     )
 
@@ -70,7 +70,7 @@ _RESUME = "Annotate it with hookstead.dev/resume-requested-at to go on."
 
 
 def _held_message(lane: Lane, held: Reason | None) -> str:
-    state = lane.state
+    state = lane.shown
     if held is Reason.GONE:
         return f"The receiver answered 410 Gone. {_RESUME}"
     if held is Reason.SUSPENDED:
