@@ -119,7 +119,11 @@ def compile_schema(schema: Mapping[str, Any]) -> SchemaValidator:
 
 def require_size(value: Any) -> None:
     """Raise SchemaError if a schema or a sample is larger than 64 KiB as compact JSON."""
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace"))
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    except RecursionError as error:
+        raise SchemaError("must not nest hundreds of levels deep: make it flatter") from error
+    size = len(text.encode("utf-8", "replace"))
     if size > SIZE_LIMIT:
         raise SchemaError(f"must be at most {SIZE_LIMIT} bytes as compact JSON, not {size}: make it smaller")
 

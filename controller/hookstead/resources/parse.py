@@ -14,6 +14,8 @@ from hookstead.resources.schema import schema_of
 from hookstead.resources.suggestion import did_you_mean
 
 DEFAULT_NAMESPACE: Final = "default"
+DEPTH_LIMIT: Final = 250
+"""Levels of an object. The libraries below recurse; at some ten thousand levels the process would be gone."""
 _SPECS: Final[Mapping[Kind, type]] = {kind: get_type_hints(cls)["spec"] for kind, cls in RESOURCE_TYPES.items()}
 
 
@@ -53,12 +55,26 @@ def _check(obj: Any, old: Mapping[str, Any] | None) -> tuple[Kind, dict[str, Any
     kind = _kind_of(obj)
     if isinstance(kind, Problem):
         return [kind]
+    if _nests_deeper_than(obj, DEPTH_LIMIT):
+        return [_problem(obj, (), f"must nest at most {DEPTH_LIMIT} deep: make it flatter")]
     schema = schema_of(kind)
     normalised = schema.normalise(obj)
     found = [*metadata.findings(obj.get("metadata")), *schema.findings(obj, normalised, old)]
     if found:
         return [_problem(obj, path, message) for path, message in found]
     return kind, normalised
+
+
+def _nests_deeper_than(obj: Any, limit: int) -> bool:
+    level: list[Any] = [dict(obj)]
+    for _ in range(limit):
+        below: list[Any] = []
+        for value in level:
+            below += value.values() if isinstance(value, dict) else value
+        level = [value for value in below if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _kind_of(obj: Mapping[str, Any]) -> Kind | Problem:

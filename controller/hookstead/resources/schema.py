@@ -77,7 +77,9 @@ class KindSchema:
             errors = [item for error in self.validator.iter_errors(normalised) for item in self._explained(error)]
         except ValueError as error:  # not JSON: a key that is no string, a value of no JSON type, too deep
             return [(("spec",), f"must be JSON that nests at most 255 deep ({error})", "type")]
-        return sorted(set(errors), key=lambda item: [str(part).rjust(4) for part in item[0]])
+        errors.sort(key=lambda item: (_order(item[0]), item[2] not in _BLOCKING))
+        said = {(path, message): (path, message, keyword) for path, message, keyword in reversed(errors)}
+        return list(reversed(said.values()))
 
     def _explained(self, error: jsonschema_rs.ValidationError) -> Iterator[tuple[Path, str, str]]:
         parts = list(error.instance_path)
@@ -172,6 +174,10 @@ def _unknown(value: Any, node: Mapping[str, Any], path: Path) -> Iterator[Findin
     elif isinstance(value, list) and "items" in node:
         for index, item in enumerate(value):
             yield from _unknown(item, node["items"], (*path, index))
+
+
+def _order(path: Path) -> list[str]:
+    return [str(part).rjust(4) for part in path]
 
 
 def _name_of(obj: Mapping[str, Any]) -> str:

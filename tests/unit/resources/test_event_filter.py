@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hookstead.resources.event_filter import LOOP_SIZE_LIMIT, EventView, FilterError, compile_filter
+
+Json = Any
+DATA = {"amount": 5, "rate": 1.5, "flag": True, "none": None, "items": [{"sku": "a"}, {"sku": "b"}], "name": "ann"}
+
+
+def view(data: Json = DATA, **fields: Json) -> EventView:
+    defaults = {"type": "order.created", "channels": ("client_1",), "id": "msg_1"}
+    return EventView(
+        **{**defaults, **fields}, timestamp=b'"2026-01-01T00:00:00Z"', data=json.dumps(data, allow_nan=False).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('event.type == "order.created"', True),
+        ('event.type == "order.shipped"', False),
+        ('event["type"].startsWith("order.")', True),
+        ('"client_1" in event.channels', True),
+        ('event.channels.exists(c, c.startsWith("agent_"))', False),
+        ('event.id == "msg_1"', True),
+        ('timestamp(event.timestamp) < timestamp("2026-01-02T00:00:00Z")', True),
+        ("event.data.amount > 4.5", True),
+        ("event.data.rate == 1.5", True),
+        ("event.data.flag == true", True),
+        ("event.data.none == null", True),
+        ("has(event.data.missing)", False),
+        ("has(event.data.amount) && event.data.amount >= 5", True),
+        ('event.data.items.exists(i, i.sku == "b")', True),
+        ('event.data.name.matches("^a.n$")', True),
+        ("event.data.missing > 1 || true", True),
+        ('event.data.event.foo == 1 || event.type != ""', True),
+        ('"event.foo" != event.type // event.bar', True),
+        ("true", True),
+    ],
+)
+def test_an_expression_sees_the_event_and_nothing_else(text: str, expected: bool) -> None:
+    assert compile_filter(text).matches(view()) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "event.data.missing > 1",
+        "event.data.name > 1",
+        "event.data.amount.x == 1",
+        "event.data.amount / 0 == 1",
+        'timestamp(event.data.name) < timestamp("2026-01-02T00:00:00Z")',
+    ],
+)
+def test_a_filter_that_fails_on_an_event_says_so_and_does_not_match(text: str) -> None:
+    assert compile_filter(text).matches(view()) is None
+
+
+def test_a_filter_that_iterates_too_often_does_not_match() -> None:
+    nested = compile_filter("event.data.all(a, event.data.all(b, event.data.all(c, a + b + c >= 0)))")
+    assert nested.matches(view(list(range(100)))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "within_budget"),
+    [
+        ("event.data.items.exists(i, i + event.data.text == '')", False),
+        ("event.data.items.exists(i, event.data.text.contains(string(i)))", False),
+        ("event.data.items.exists(i, i == 7)", True),
+        ("event.data.text.contains('y')", True),
+    ],
+)
+def test_costly_loops_over_a_large_event_are_over_the_budget(text: str, within_budget: bool) -> None:
+    large = view({"items": list(range(1000)), "text": "x" * LOOP_SIZE_LIMIT})
+    assert (compile_filter(text).matches(large) is not None) is within_budget
+
+
+def test_an_integer_beyond_64_bits_does_not_fail_a_filter_on_another_field() -> None:
+    assert compile_filter("event.data.amount == 5").matches(view({"amount": 5, "big": [10**400, -(2**70)]})) is True
+    assert compile_filter("event.data.big > 1").matches(view({"big": 2**64})) is True
+
+
+def test_data_that_is_no_object_is_an_ordinary_value() -> None:
+    assert compile_filter("event.data == 3").matches(view(3)) is True
+    assert compile_filter("event.data.amount == 3").matches(view("text")) is None
+
+
+def test_data_is_decoded_once_for_all_filters_and_only_when_one_asks() -> None:
+    broken = EventView(type="a", channels=(), id="1", timestamp=b'""', data=b"{")
+    assert broken.size_bytes == 1
+    shared = view()
+    assert shared.activation is shared.activation
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be an expression such as"),
+        (" \n", "must be an expression such as"),
+        ("x" * 1025, "must be at most 1024 characters long, not 1025: shorten it"),
+        ("1", "must be of type bool, not int: compare it"),
+        ("event", "must be of type bool, not map<string, dyn>: compare it"),
+        ("event.data.flag", "must be of type bool, and only an event tells what event.data.flag is: compare it"),
+        ("event.type ==", "must be a CEL expression: at column 14: "),
+        ("event.data.a == 1 &&\n  == 2", "must be a CEL expression: at line 2, column 3: "),
+        ("amount > 5", "undeclared reference to 'amount'; the only variable is event"),
+        ('channels == ["a"]', "undeclared reference to 'channels'; did you mean event.channels?"),
+        ('type == "order.created"', "did you mean event.type?"),
+        ('event.typ == "a"', 'not event.typ (did you mean "type"?): what the sender put into the event is under'),
+        ("event.amount > 5", "must use what an event has (event.type, event.channels, event.id"),
+        ('"a" + 1 == "a"', "found no matching overload for '_+_'"),
+        ("(" * 40 + "true" + ")" * 40, "must be a CEL expression: Expression recursion limit exceeded"),
+    ],
+)
+def test_what_is_no_filter_is_refused_in_words(text: str, message: str) -> None:
+    with pytest.raises(FilterError) as error:
+        compile_filter(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_loop_variable_may_be_called_event() -> None:
+    assert compile_filter("event.data.items.exists(event, event.sku == 'a')").matches(view()) is True
