@@ -89,6 +89,11 @@ def complete_objects(kind: Kind) -> list[Json]:
     return list(yaml.safe_load_all((HERE / "crd_complete" / f"{kind.plural}.yaml").read_text()))
 
 
+def complete_status(kind: Kind) -> Json:
+    """A status that sets every field."""
+    return yaml.safe_load((HERE / "crd_status" / f"{kind.plural}.yaml").read_text())
+
+
 def spec_schema(kind: Kind) -> Mapping[str, Json]:
     """The structural schema of `spec`."""
     schema: Mapping[str, Json] = definitions()[kind].schema["properties"]["spec"]

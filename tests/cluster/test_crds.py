@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import ssl
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -239,6 +240,31 @@ def _fields(struct: type) -> Any:
     import msgspec.structs
 
     return msgspec.structs.fields(struct)
+
+
+ROWS = {
+    Kind.ENVIRONMENT: ["default", "Disabled", "True", "3", "1", "AGE", "4", "5", "2", "Ready"],
+    Kind.ENDPOINT: [
+        *("example", "True", "True", "False", "AGE", "3", "AGE"),
+        *("receiver.example:8443", "SelectedChannels", "2", "Ready"),
+    ],
+    Kind.CHANNEL: ["example", "client_1", "True", "2", "AGE", "AGE"],
+    Kind.EVENT_TYPE: ["example", "order.created", "True", "2", "AGE", "Active", "AGE"],
+    Kind.REPLAY: ["example", "acme", "Failed", "True", "10", "8", "2", "AGE"],
+}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_complete_status_is_stored_whole_and_fills_the_columns(
+    kind: Kind, client: Client, api_server: ApiServer, namespace: str
+) -> None:
+    _, stored = client.send("POST", kind, example(kind), dry=False)
+    wanted = {**stored, "status": crd_cases.complete_status(kind)}
+    status, body = client.send("PUT", kind, wanted, name=f"{stored['metadata']['name']}/status", dry=False)
+    assert status == 200, body
+    assert body["status"] == crd_cases.complete_status(kind)
+    row = api_server.kubectl("get", kind.plural, "-o", "wide", "--no-headers", namespace=namespace).split()
+    assert [re.sub(r"^\d+[smhdy]\S*$", "AGE", cell) for cell in row] == ROWS[kind]
 
 
 def test_the_status_subresource_leaves_spec_labels_and_annotations_alone(client: Client) -> None:

@@ -18,6 +18,7 @@ import jsonschema_rs
 from hookstead.resources.cel_rules import RuleTree, compile_rules
 from hookstead.resources.definitions import definitions
 from hookstead.resources.kinds import Kind
+from hookstead.resources.problem import field_path
 from hookstead.resources.schema_messages import explain, missing_field, unknown_field, unknown_name
 from hookstead.resources.structural import Shape, node_at, shape_of
 
@@ -121,6 +122,18 @@ def schema_of(kind: Kind) -> KindSchema:
         ),
         rules=compile_rules(judged),
     )
+
+
+def status_errors(kind: Kind, status: Mapping[str, Any]) -> list[str]:
+    """What the API server would refuse, or prune with a warning, of a status that we are about to write.
+
+    The server keeps quiet about unknown fields there, so tests ask here. Times are not compared with the calendar.
+    """
+    node = {"type": "object", "properties": {"status": definitions()[kind].schema["properties"]["status"]}}
+    validator = jsonschema_rs.Draft202012Validator(_to_json_schema(node), pattern_options=jsonschema_rs.RegexOptions())
+    return [
+        f"{field_path(error.instance_path)}: {error.message}" for error in validator.iter_errors({"status": status})
+    ]
 
 
 def _to_json_schema(node: Mapping[str, Any]) -> dict[str, Any]:
