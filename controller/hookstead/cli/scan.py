@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIXES: Final = (".yaml", ".yml")
+_NO_MANIFESTS: Final = frozenset({"kustomization.yaml", "kustomization.yml"})
+"""What stands among manifests and is none: it may have no kind, and is for another tool."""
 SIZE_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of one manifest file."""
 
@@ -48,7 +50,7 @@ def _walk(folder: str, *, closed: frozenset[str]) -> Iterator[tuple[str, Stamp]]
                 if entry.is_dir():
                     if os.path.realpath(entry.path) not in within:
                         yield from _walk(entry.path, closed=within)
-                elif entry.name.endswith(SUFFIXES):
+                elif entry.name.endswith(SUFFIXES) and entry.name not in _NO_MANIFESTS:
                     status = entry.stat()
                     yield entry.path, Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import stat
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -186,3 +187,45 @@ def test_only_this_machine_and_no_foreign_page_may_ask(
 ) -> None:
     with Dev(folder, state=tmp_path / "state") as dev:
         assert dev.ask("/v1/environment", headers=headers)["httpStatus"] == status
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder_name", "code", "message"),
+    [
+        (["--listen", "0.0.0.0:0"], "manifests", 2, "--listen 0.0.0.0:0 is not loopback"),
+        (["--admin-listen", "192.0.2.1:9090"], "manifests", 2, "--admin-listen 192.0.2.1:9090 is not loopback"),
+        (["--drain-seconds", "soon"], "manifests", 2, "--drain-seconds: 'soon' is not a number of seconds"),
+        (["--namespace", "Prod"], "manifests", 2, "'Prod' is not a namespace"),
+        (["--resolver", "dns.example"], "manifests", 2, "'dns.example' is not a name server"),
+        ([], "nothing", 2, "nothing is no folder"),
+        (["--state-dir", "{manifests}/environment.yaml"], "manifests", 1, "cannot be created"),
+    ],
+)
+def test_what_cannot_work_ends_at_once_with_a_message(
+    folder: Path, flags: list[str], folder_name: str, code: int, message: str
+) -> None:
+    command = dev_command(folder.parent / folder_name, state=folder.parent / "state")
+    ended = subprocess.run(
+        [*command, *(flag.replace("{manifests}", str(folder)) for flag in flags)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_variables_stand_in_for_flags(folder: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "hookstead.cli.main", "dev", str(folder)],
+        env=environment(HOOKSTEAD_LISTEN="10.0.0.1:80", HOOKSTEAD_STATE_DIR=str(tmp_path / "state")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ended.returncode == 2
+    assert "10.0.0.1:80 is not loopback" in ended.stderr

@@ -26,7 +26,15 @@ def test_yaml_and_yml_files_are_found_at_any_depth_in_the_order_of_their_paths(t
 
 
 def test_hidden_files_other_suffixes_and_the_state_folder_are_left_out(tmp_path: Path) -> None:
-    for name in (".hidden.yaml", ".git/a.yaml", "notes.md", "a.json", "state/a.yaml", "kept/a.yaml"):
+    for name in (
+        ".hidden.yaml",
+        ".git/a.yaml",
+        "notes.md",
+        "a.json",
+        "kustomization.yaml",
+        "state/a.yaml",
+        "kept/a.yaml",
+    ):
         _write(tmp_path / name)
     assert list(stamps(tmp_path, without=tmp_path / "state")) == ["kept/a.yaml"]
 

@@ -48,14 +48,6 @@ def limit(default: int) -> Flag:
     )
 
 
-SINCE: Final = Flag(
-    name="since",
-    metavar="TIME",
-    help="only what was created at or after: a duration back from now (90s, 15m, 1h, 7d) or an RFC 3339 time",
-)
-UNTIL: Final = Flag(name="until", metavar="TIME", help="only what was created before: as --since")
-
-
 def connect(given: argparse.Namespace) -> Gateway:
     """The gateway that the flags name. Raises CommandError: no gateway named, or no readable token."""
     if given.server is None:
@@ -87,28 +79,29 @@ def point(now: datetime) -> Callable[[str], str]:
     """A parser of times, durations back from `now` or RFC 3339, into RFC 3339 in UTC; raises ValueError."""
 
     def parse_point(text: str) -> str:
-        if _DURATION.fullmatch(text):
-            seconds = sum(int(count) * _UNIT_SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw])", text))
-            return _rfc3339(now - timedelta(seconds=seconds))
         try:
-            return _rfc3339(moment(text))
-        except ValueError as problem:
+            if not _DURATION.fullmatch(text):
+                return _rfc3339(moment(text))
+            parts = re.findall(r"(\d+)([smhdw])", text)
+            return _rfc3339(now - timedelta(seconds=sum(int(count) * _UNIT_SECONDS[unit] for count, unit in parts)))
+        except (ValueError, OverflowError) as problem:
             raise ValueError(f"{text!r} is neither a duration (90s, 15m, 1h, 7d) nor an RFC 3339 time") from problem
 
     return parse_point
 
 
-def since_and_until(given: argparse.Namespace, *, now: datetime) -> dict[str, str | None]:
-    """The query values of `--since` and `--until`. Raises CommandError."""
-    values: dict[str, str | None] = {}
-    for name in ("since", "until"):
-        text = getattr(given, name)
-        try:
-            values[name] = None if text is None else point(now)(text)
-        except (ValueError, OverflowError) as problem:
-            raise CommandError(f"--{name}: {problem}") from problem
-    return values
-
-
 def _rfc3339(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _since_now(text: str) -> str:
+    return point(datetime.now(UTC))(text)
+
+
+SINCE: Final = Flag(
+    name="since",
+    metavar="TIME",
+    parse=_since_now,
+    help="only what was created at or after: a duration back from now (90s, 15m, 1h, 7d) or an RFC 3339 time",
+)
+UNTIL: Final = Flag(name="until", metavar="TIME", parse=_since_now, help="only what was created before: as --since")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.flags import Argument, Command, Flag
-from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit, since_and_until
+from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit
 from hookstead.cli.outcome import OK
 from hookstead.cli.table import Column, Item, age, duration, moment, show
 
@@ -46,7 +46,8 @@ def run(given: argparse.Namespace) -> int:
         status=given.status,
         eventType=given.event_type,
         channel=given.channel,
-        **since_and_until(given, now=datetime.now(UTC)),
+        since=given.since,
+        until=given.until,
     )
     show(list(found), DELIVERIES, output=given.output, name=delivery_name)
     return OK

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.flags import Argument, Command, Flag
-from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit, since_and_until
+from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit
 from hookstead.cli.hooks.deliveries import DELIVERIES, delivery_name
 from hookstead.cli.outcome import OK
 from hookstead.cli.table import Column, Item, age, printable, show
@@ -42,7 +42,8 @@ def run(given: argparse.Namespace) -> int:
         limit=given.limit or None,
         eventType=given.event_type,
         channel=given.channel,
-        **since_and_until(given, now=datetime.now(UTC)),
+        since=given.since,
+        until=given.until,
     )
     show(list(found), EVENTS, output=given.output, name=_name)
     return OK
