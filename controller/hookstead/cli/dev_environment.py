@@ -59,19 +59,22 @@ class DevEnvironment:
         )
 
     def _compile(self, assembled: Assembled, metas: Mapping[tuple[Kind, str], Meta]) -> tuple[Inputs, Compiled]:
-        """Compile, generate the keys that this asks for, and compile again with them."""
-        while True:
-            inputs = assembled.inputs(
-                metas=metas,
-                generated=self._generated(metas),
-                allow_loopback=True,
-                last_environment=self._last_environment,
-            )
-            compiled = compile_environment(inputs)
-            if not compiled.secrets_wanted:
-                return inputs, compiled
-            for endpoint in compiled.secrets_wanted:
-                self._state.generate_signing_key(self._namespace, endpoint.name)
+        """Compile, generate the keys that this asks for, and compile once more with them."""
+        inputs, compiled = self._compile_once(assembled, metas)
+        if not compiled.secrets_wanted:
+            return inputs, compiled
+        for endpoint in compiled.secrets_wanted:
+            self._state.generate_signing_key(self._namespace, endpoint.name)
+        return self._compile_once(assembled, metas)
+
+    def _compile_once(self, assembled: Assembled, metas: Mapping[tuple[Kind, str], Meta]) -> tuple[Inputs, Compiled]:
+        inputs = assembled.inputs(
+            metas=metas,
+            generated=self._generated(metas),
+            allow_loopback=True,
+            last_environment=self._last_environment,
+        )
+        return inputs, compile_environment(inputs)
 
     def _generated(self, metas: Mapping[tuple[Kind, str], Meta]) -> dict[str, SecretObject]:
         found: dict[str, SecretObject] = {}
