@@ -76,6 +76,10 @@ class Superseded(GatewayProblem):
         self.running: Final = running
 
 
+class Refused(GatewayProblem):
+    """The gateway answered, and did not do it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
     """Whom a link tells. All are called on the event loop and must be quick.
@@ -252,11 +256,19 @@ class _Link:
                 self._refusal = str(superseded)
                 self._learn(superseded.running)
                 self._fleet.listeners.superseded(superseded.running.epoch)
+            except Refused as refused:
+                # It is there, so the poller calls it available; but it stays behind.
+                self._refusal = str(refused)
+                retry = await self._pause(retry)
             except GatewayProblem as problem:
                 self._failed(str(problem))
-                await asyncio.sleep(retry * random.uniform(0.8, 1.2))  # noqa: S311  (jitter, no secret)
-                retry = min(retry * 2, RETRY_CEILING_SECONDS)
-                self.wake.set()
+                retry = await self._pause(retry)
+
+    async def _pause(self, retry: float) -> float:
+        """Wait before the next try; the wait after that."""
+        await asyncio.sleep(retry * random.uniform(0.8, 1.2))  # noqa: S311  (jitter, no secret)
+        self.wake.set()
+        return min(retry * 2, RETRY_CEILING_SECONDS)
 
     def _runs(self, package: Package) -> bool:
         running = self._running
@@ -317,7 +329,7 @@ class _Link:
             raise GatewayProblem("it does not take the token of the internal Secret.")
         if status != 200:
             words = body[:200].decode("utf-8", errors="replace")
-            raise GatewayProblem(f"it answered {status}: {words}")
+            raise Refused(f"it answered {status}: {words}")
 
     def _learn(self, running: Running) -> None:
         before, self._running = self._running, running

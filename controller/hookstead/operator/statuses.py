@@ -16,7 +16,7 @@ from hookstead.config.model import (
     EventTypeConfig,
     ReplayConfig,
 )
-from hookstead.config.report import EndpointReport, NamedActivity
+from hookstead.config.report import EndpointReport, EnvironmentActivity, NamedActivity
 from hookstead.config.status import (
     ConfigSize,
     EndpointCounts,
@@ -245,7 +245,7 @@ class Statuses:
                     event_types=len(current.config.event_types),
                     gateways=extra[1],
                     config=extra[3],
-                    activity=extra[0],
+                    activity=told,
                     programmed=programmed,
                     previous=previous,
                     now=now,
@@ -258,7 +258,9 @@ class Statuses:
 def _is_blank(told: object) -> bool:
     if isinstance(told, EndpointReport):
         return is_blank(told)
-    return isinstance(told, NamedActivity) and is_blank_activity(told)
+    if isinstance(told, NamedActivity):
+        return is_blank_activity(told)
+    return told == EnvironmentActivity()
 
 
 def _identity(item: Any) -> Any:
