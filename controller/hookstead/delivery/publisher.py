@@ -153,16 +153,14 @@ class Publisher:
         now_ms = self._clock.now_ms()
         event_id = self._random.event_id()
         timestamp = event.timestamp or b'"%s"' % format_time(now_ms).encode()
-        channels = tuple(dict.fromkeys(event.channels))
-        view = EventView(
-            type=event.type,
-            channels=channels,
-            id=event_id,
-            timestamp=timestamp,
-            data=event.data,
+        channels = event.channels if len(event.channels) < 2 else tuple(dict.fromkeys(event.channels))
+        route = router.route(
+            event.type,
+            channels,
+            lambda: EventView(type=event.type, channels=channels, id=event_id, timestamp=timestamp, data=event.data),
         )
-        route = router.route(event.type, channels, view)
-        self._counters.filter_failed(route.filter_errors)
+        if route.filter_errors:
+            self._counters.filter_failed(route.filter_errors)
         lanes: list[Lane | None] = []
         deliveries = []
         for endpoint in route.endpoints:

@@ -5,15 +5,17 @@ An index over channels and types makes the cost of an event depend on who may ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from hookstead.config.model import DeliveryConfig, EndpointConfig
 from hookstead.resources.event_filter import EventFilter, EventView, compile_filter
 from hookstead.resources.kinds import EndpointState
 
 _WILDCARD: Final = ".*"
+_REMEMBERED_CHANNELS: Final = 4
+_REMEMBERED_ROUTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Router:
         self._every_channel = _TypeIndex()
         self._by_channel: dict[str, _TypeIndex] = {}
         self._filters: dict[str, EventFilter] = {}
+        self._remembered: dict[tuple[str, ...], tuple[EndpointConfig, ...]] = {}
         for endpoint in config.endpoints if config.enabled else ():
             if gets_new_events(endpoint):
                 self._add(endpoint)
@@ -62,29 +65,48 @@ class Router:
         for channel in endpoint.channels:
             self._by_channel.setdefault(channel, _TypeIndex()).add(endpoint)
 
-    def route(self, event_type: str, channels: Sequence[str], view: EventView) -> Route:
-        """Who gets an event of this type in these channels. `view` is what filters see of it."""
-        found = {endpoint.identity.name: endpoint for endpoint in self._candidates(event_type, channels)}
-        if not found:
+    def route(self, event_type: str, channels: Sequence[str], view_of: Callable[[], EventView]) -> Route:
+        """Who gets an event of this type in these channels. `view_of` makes what filters see, if one has to look."""
+        candidates = self._candidates(event_type, channels)
+        if not candidates:
             return _NOBODY
         if not self._filters:
-            return Route(tuple(found.values()))
-        return self._filtered(found, view)
+            return Route(candidates)
+        return self._filtered(candidates, view_of)
 
-    def _candidates(self, event_type: str, channels: Sequence[str]) -> Iterator[EndpointConfig]:
-        yield from self._every_channel.matching(event_type)
+    def _candidates(self, event_type: str, channels: Sequence[str]) -> tuple[EndpointConfig, ...]:
+        """By type and channel alone, by name. Short lists of channels are remembered: producers repeat themselves."""
+        if len(channels) > _REMEMBERED_CHANNELS:
+            return self._look_up(event_type, channels)
+        key = (event_type, *channels)
+        found = self._remembered.get(key)
+        if found is None:
+            if len(self._remembered) >= _REMEMBERED_ROUTES:
+                self._remembered.clear()
+            found = self._remembered[key] = self._look_up(event_type, channels)
+        return found
+
+    def _look_up(self, event_type: str, channels: Sequence[str]) -> tuple[EndpointConfig, ...]:
+        found = {endpoint.identity.name: endpoint for endpoint in self._every_channel.matching(event_type)}
         for channel in channels:
             index = self._by_channel.get(channel)
             if index is not None:
-                yield from index.matching(event_type)
+                found.update((endpoint.identity.name, endpoint) for endpoint in index.matching(event_type))
+        return tuple(found[name] for name in sorted(found))
 
-    def _filtered(self, found: dict[str, EndpointConfig], view: EventView) -> Route:
+    def _filtered(self, candidates: tuple[EndpointConfig, ...], view_of: Callable[[], EventView]) -> Route:
         chosen: list[EndpointConfig] = []
         errors: list[str] = []
-        for name, endpoint in found.items():
-            matched: Any = self._filters[name].matches(view) if name in self._filters else True
+        view: EventView | None = None
+        for endpoint in candidates:
+            condition = self._filters.get(endpoint.identity.name)
+            if condition is None:
+                chosen.append(endpoint)
+                continue
+            view = view or view_of()
+            matched = condition.matches(view)
             if matched is None:
-                errors.append(name)
+                errors.append(endpoint.identity.name)
             elif matched:
                 chosen.append(endpoint)
         return Route(tuple(chosen), tuple(errors))

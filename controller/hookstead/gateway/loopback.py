@@ -6,11 +6,13 @@ that resolves to 127.0.0.1 (it shows in Host). Both are refused before anything 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 from hookstead.gateway.problems import Problem, ProblemKind, problem
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback_host(host: str) -> bool:
     """Whether a name or address without a port means this machine: localhost, 127.0.0.0/8, ::1."""
     name = host.removeprefix("[").removesuffix("]").lower().rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -108,6 +109,7 @@ class GatewayProcess:
         await self._listen(engine, self._store, self._configuration)
         if options.internal_listen is not None:
             await self._configuration.boot(options.config_dir)
+        settle_memory()
 
     async def _listen(self, engine: Engine, store: Store, configuration: Configuration) -> None:
         options = self.options
@@ -268,6 +270,16 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a program's coroutine on the loop that the gateway is measured on."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
+
+
+def settle_memory() -> None:
+    """After start-up: what exists now is there to stay, so the collector need not look at it again and again.
+
+    Events are acyclic and short-lived; reference counts free them (measured: a tenth of the CPU time an event).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def raise_file_limit() -> None:

@@ -69,7 +69,7 @@ def test_an_endpoint_gets_an_event_if_and_only_if_the_rule_says_so(
     specs: list[dict[str, Any]], event: tuple[str, list[str], int]
 ) -> None:
     objects = [endpoint(f"e{index}", **spec) for index, spec in enumerate(specs)]
-    route = Router(config(*objects, *CHANNEL_OBJECTS)).route(event[0], event[1], _view(event))
+    route = Router(config(*objects, *CHANNEL_OBJECTS)).route(event[0], event[1], lambda: _view(event))
     got = sorted(item.identity.name for item in route.endpoints)
     assert got == [f"e{index}" for index, spec in enumerate(specs) if _expected(spec, event)]
 
@@ -79,7 +79,7 @@ def test_an_event_never_leaks_into_a_foreign_channel(
     specs: list[dict[str, Any]], event: tuple[str, list[str], int]
 ) -> None:
     objects = [endpoint(f"e{index}", **spec) for index, spec in enumerate(specs)]
-    route = Router(config(*objects, *CHANNEL_OBJECTS)).route(event[0], event[1], _view(event))
+    route = Router(config(*objects, *CHANNEL_OBJECTS)).route(event[0], event[1], lambda: _view(event))
     assert all(_shares(item, event[1]) for item in route.endpoints)
 
 
@@ -91,14 +91,16 @@ def _shares(item: EndpointConfig, channels: Sequence[str]) -> bool:
 def test_a_disabled_environment_selects_nobody(specs: list[dict[str, Any]], event: tuple[str, list[str], int]) -> None:
     off = environment(state=EnvironmentState.DISABLED)
     objects = [endpoint(f"e{index}", **spec) for index, spec in enumerate(specs)]
-    assert Router(config(off, *objects, *CHANNEL_OBJECTS)).route(event[0], event[1], _view(event)).endpoints == ()
+    assert (
+        Router(config(off, *objects, *CHANNEL_OBJECTS)).route(event[0], event[1], lambda: _view(event)).endpoints == ()
+    )
 
 
 def test_a_failing_filter_selects_nobody_and_is_named() -> None:
-    route = Router(config(endpoint("e", filter="event.data.missing == 1"))).route("t", (), _view(("t", (), 1)))
+    route = Router(config(endpoint("e", filter="event.data.missing == 1"))).route("t", (), lambda: _view(("t", (), 1)))
     assert (route.endpoints, route.filter_errors) == ((), ("e",))
 
 
 def test_an_event_without_channels_reaches_only_endpoints_without_channels() -> None:
     router = Router(config(endpoint("all"), endpoint("one", channels=["c0"]), *CHANNEL_OBJECTS))
-    assert [item.identity.name for item in router.route("t", (), _view(("t", (), 1))).endpoints] == ["all"]
+    assert [item.identity.name for item in router.route("t", (), lambda: _view(("t", (), 1))).endpoints] == ["all"]
