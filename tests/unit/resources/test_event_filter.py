@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hookstead.resources.event_filter import LOOP_SIZE_LIMIT, EventView, FilterError, compile_filter
+from hookstead.resources.event_filter import EventView, FilterError, compile_filter
 
 Json = Any
 DATA = {"amount": 5, "rate": 1.5, "flag": True, "none": None, "items": [{"sku": "a"}, {"sku": "b"}], "name": "ann"}
@@ -68,15 +68,25 @@ def test_a_filter_that_iterates_too_often_does_not_match() -> None:
 @pytest.mark.parametrize(
     ("text", "within_budget"),
     [
-        ("event.data.items.exists(i, i + event.data.text == '')", False),
+        ('event.data.items.exists(i, event.data.text + event.data.text == "")', False),
         ("event.data.items.exists(i, event.data.text.contains(string(i)))", False),
+        ('event.data.items.exists(i, event["data"].text == "")', False),
+        ("event.data.items.exists(i, [1].exists(j, i == j))", False),
         ("event.data.items.exists(i, i == 7)", True),
-        ("event.data.text.contains('y')", True),
+        ('event.data.items.exists(i, event.type == "" || "a" in event.channels)', True),
+        ('event.data.text.contains("y")', True),
+        ('event.data.text + event.data.text == ""', True),
     ],
 )
-def test_costly_loops_over_a_large_event_are_over_the_budget(text: str, within_budget: bool) -> None:
-    large = view({"items": list(range(1000)), "text": "x" * LOOP_SIZE_LIMIT})
+def test_costly_loops_over_many_elements_of_a_large_event_are_over_the_budget(text: str, within_budget: bool) -> None:
+    large = view({"items": list(range(1000)), "text": "x" * 20_000})
     assert (compile_filter(text).matches(large) is not None) is within_budget
+
+
+@pytest.mark.parametrize(("elements", "length"), [(20, 100_000), (900, 1)])
+def test_few_elements_or_a_small_event_are_within_the_budget(elements: int, length: int) -> None:
+    data = {"items": list(range(elements)), "text": "x" * length}
+    assert compile_filter("event.data.items.exists(i, event.data.text == string(i))").matches(view(data)) is False
 
 
 def test_an_integer_beyond_64_bits_does_not_fail_a_filter_on_another_field() -> None:
@@ -125,3 +135,12 @@ def test_what_is_no_filter_is_refused_in_words(text: str, message: str) -> None:
 
 def test_a_loop_variable_may_be_called_event() -> None:
     assert compile_filter("event.data.items.exists(event, event.sku == 'a')").matches(view()) is True
+
+
+def test_a_deeply_nested_filter_compiles_or_is_refused_at_once() -> None:
+    nested = "true"
+    for number in range(60):
+        nested = f"[1].all(a{number}, {nested})"
+    with pytest.raises(FilterError):
+        compile_filter(nested)
+    assert compile_filter("[1].all(a, [2].all(b, [3].all(c, true)))").matches(view()) is True
