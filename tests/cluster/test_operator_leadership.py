@@ -113,7 +113,6 @@ def crds() -> Path:
 def test_a_vanished_definition_never_empties_a_running_environment(own_server: ApiServer, tmp_path: Path) -> None:
     namespace = own_server.create_namespace("vanish")
     with world(own_server, namespace, tmp_path) as here:
-        account(here)
         here.start_operator()
         # Without a garbage collector generated Secrets would outlive their endpoints.
         endpoints = [endpoint(f"e{number}", signing=keyed("key")) for number in range(4)]
