@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hookstead.config.model import DeliveryConfig, RetentionPolicy
 from hookstead.config.report import EndpointReport, EnvironmentActivity, Report, Running
@@ -30,7 +31,9 @@ from hookstead.resources.kinds import EndpointState
 
 log = logging.getLogger(__name__)
 
-_COUNTERS_BLOB = "event-counters"
+FLUSH_SECONDS: Final = 2.0
+"""How long a drain waits for the store behind its deadline."""
+_COUNTERS_BLOB: Final = "event-counters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +135,22 @@ class Engine:
             self._dispatcher.pump(lane)
 
     async def drain(self, *, deadline_seconds: float) -> None:
-        """Refuse new events, finish what is in flight within the deadline, give the rest back to the store."""
-        await self._publisher.drain()
-        await self._dispatcher.drain(deadline_seconds=deadline_seconds)
+        """Refuse new events, finish what is in flight within the deadline, give the rest back to the store.
+
+        Returns FLUSH_SECONDS after the deadline at the latest, also when the store answers nobody: what is not
+        recorded then is sent again by the next life.
+        """
+        ends = self._clock.monotonic() + deadline_seconds
+        try:
+            async with asyncio.timeout(deadline_seconds + FLUSH_SECONDS):
+                await self._publisher.drain()
+                await self._dispatcher.drain(deadline_seconds=max(0.0, ends - self._clock.monotonic()))
+        except TimeoutError:
+            log.error("the store did not take everything in time", extra={"action": "drain_incomplete"})
+
+    def end_waits(self) -> None:
+        """Answer everybody who waits for a transition with what there is: a stop must not wait for them."""
+        self._dispatcher.versions.close()
 
     async def stop(self) -> None:
         """End every task. Without `drain` this is a crash that saves its counters."""

@@ -12,6 +12,7 @@ class Versions:
         self.current = 0
         self._last_transition = 0
         self._bell = asyncio.Event()
+        self._closed = False
 
     def next(self) -> int:
         self.current += 1
@@ -23,9 +24,14 @@ class Versions:
         self._bell.set()
         self._bell = asyncio.Event()
 
+    def close(self) -> None:
+        """Nobody waits any longer, now or later: what has happened is all there will be."""
+        self._closed = True
+        self._bell.set()
+
     async def transition_after(self, version: int, *, timeout_seconds: float) -> bool:
         """Wait for a transition later than `version`; False when the time is up."""
-        if self._last_transition > version:
+        if self._closed or self._last_transition > version:
             return True
         try:
             async with asyncio.timeout(timeout_seconds):

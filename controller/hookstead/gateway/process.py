@@ -228,11 +228,12 @@ class GatewayProcess:
 
     async def _release(self) -> None:
         self.stream.close()
+        if self._engine is not None:
+            self._engine.end_waits()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for server in self._servers:
-            await server.stop()
+        await asyncio.gather(*(server.stop() for server in self._servers))
         if self._engine is not None:
             await self._engine.stop()
         if self._transport is not None:

@@ -50,6 +50,7 @@ class HttpServer:
         self._connections: ConnectionServer | None = None
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._reading: Final[set[asyncio.Timeout]] = set()
 
     async def start(self, address: Address, *, tls: ssl.SSLContext | None = None) -> None:
         """Listen. Raises OSError when the address cannot be had."""
@@ -70,12 +71,17 @@ class HttpServer:
         return self.addresses[0][1]
 
     async def stop(self, *, grace_seconds: float = 2.0) -> None:
-        """Take no new connection, let handlers finish within the grace, close the rest."""
+        """Take no new connection, let handlers finish within the grace, close the rest.
+
+        Bodies that are not complete are not waited for: nothing that was promised hangs on them.
+        """
         if self._server is None or self._connections is None or self._sweeper is None:
             return
         self._server.close()
         self._sweeper.cancel()
         self._connections.pre_shutdown()
+        for deadline in self._reading:
+            deadline.reschedule(asyncio.get_running_loop().time())
         await self._connections.shutdown(grace_seconds)
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
@@ -153,16 +159,23 @@ class HttpServer:
                 raise _too_large(route)
             return body
         await _meet_expectation(request)
+        deadline = asyncio.timeout(self._limits.body_seconds)
+        self._reading.add(deadline)
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
+            async with deadline:
                 return await _read(content.readany, route)
         except TimeoutError:
-            raise ProblemError(
-                problem(
-                    ProblemKind.REQUEST_TIMEOUT,
-                    f"The body was not complete after {self._limits.body_seconds:g} s: send smaller or faster.",
-                )
-            ) from None
+            raise ProblemError(self._incomplete_body()) from None
+        finally:
+            self._reading.discard(deadline)
+
+    def _incomplete_body(self) -> Problem:
+        if self._draining():
+            return problem(ProblemKind.DRAINING, "The gateway is shutting down, and the body was not complete.")
+        return problem(
+            ProblemKind.REQUEST_TIMEOUT,
+            f"The body was not complete after {self._limits.body_seconds:g} s: send smaller or faster.",
+        )
 
     async def _stream(self, request: web.BaseRequest, answer: EventStream) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -188,7 +201,13 @@ class HttpServer:
 
 
 _BREAKS_CONNECTION: Final = frozenset(
-    {ProblemKind.TOO_LARGE, ProblemKind.REQUEST_TIMEOUT, ProblemKind.MALFORMED_HTTP, ProblemKind.EXPECTATION_FAILED}
+    {
+        ProblemKind.DRAINING,
+        ProblemKind.TOO_LARGE,
+        ProblemKind.REQUEST_TIMEOUT,
+        ProblemKind.MALFORMED_HTTP,
+        ProblemKind.EXPECTATION_FAILED,
+    }
 )
 """Problems behind which the rest of the connection's bytes mean nothing, or are not worth reading."""
 
