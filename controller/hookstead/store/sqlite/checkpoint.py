@@ -14,6 +14,7 @@ import apsw
 
 from hookstead.store.sqlite.faults import Health
 from hookstead.store.sqlite.settings import Settings
+from hookstead.store.sqlite.workers import Workers
 
 
 class Gate:
@@ -41,9 +42,11 @@ class Gate:
 
 
 class Checkpointer:
-    """A thread of its own with a connection of its own; `noticed` is the writer's WAL hook."""
+    """Beside the writer, with a connection of its own; `noticed` is the writer's WAL hook."""
 
-    def __init__(self, connection: apsw.Connection, *, gate: Gate, health: Health, settings: Settings) -> None:
+    def __init__(
+        self, connection: apsw.Connection, *, gate: Gate, health: Health, settings: Settings, workers: Workers
+    ) -> None:
         self._connection = connection
         self._gate = gate
         self._health = health
@@ -53,36 +56,40 @@ class Checkpointer:
         self._stopping = False
         self._pages = 0
         self._copied = 0
-        self._thread = threading.Thread(target=self._run, name="hookstead-store-checkpoint", daemon=True)
+        self._worker = workers.worker(self.turn, name="checkpoint")
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def noticed(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        """The WAL has so many pages now (called by SQLite after each commit, on the writer's thread)."""
+        """The WAL has so many pages now (called by SQLite after each commit, by the writer)."""
         if pages < self._copied:  # it started anew
             self._copied = 0
         self._pages = pages
         if pages - self._copied >= self._checkpoint_pages:
             self._wanted.set()
+            self._worker.wake()
         return apsw.SQLITE_OK
 
     def stop(self) -> None:
         self._stopping = True
         self._wanted.set()
-        self._thread.join()
+        self._worker.wake()
+        self._worker.join()
         self._connection.close()
 
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            if self._stopping or self._health.failure is not None:
-                return
-            try:
-                self._checkpoint()
-            except apsw.Error as error:
-                self._health.meaning(error)
+    def turn(self, sleep: bool) -> bool:
+        """Copy the WAL once, if it is wanted; see `workers.Turn`."""
+        if not self._wanted.wait(None if sleep else 0):
+            return False
+        self._wanted.clear()
+        if self._stopping or self._health.failure is not None:
+            return False
+        try:
+            self._checkpoint()
+        except apsw.Error as error:
+            self._health.meaning(error)
+        return True
 
     def _checkpoint(self) -> None:
         pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

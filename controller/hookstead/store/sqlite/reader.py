@@ -1,10 +1,9 @@
-"""A thread that reads, with a connection of its own, so that no list waits for a commit and no commit for a list."""
+"""Reads with a connection of its own, so that no list waits for a commit and no commit for a list."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,21 +12,24 @@ import apsw
 from hookstead.delivery.ports import StoreUnavailable
 from hookstead.store.sqlite.answers import Answer, Task, deliver
 from hookstead.store.sqlite.faults import Health
+from hookstead.store.sqlite.workers import Workers
 
 Result = TypeVar("Result")
 
 
 class Reader:
-    def __init__(self, connection: apsw.Connection, *, name: str, health: Health, queue_limit: int = 100_000) -> None:
+    def __init__(
+        self, connection: apsw.Connection, *, name: str, health: Health, workers: Workers, queue_limit: int = 100_000
+    ) -> None:
         self._connection = connection
         self._health = health
         self._limit = queue_limit
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"hookstead-store-{name}", daemon=True)
+        self._worker = workers.worker(self.turn, name=name)
         self._closed = False
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def submit(
         self, run: Callable[[apsw.Connection], Result], *, orphaned: Callable[[Result], None] | None = None
@@ -38,6 +40,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         task = Task(run=run, future=loop.create_future(), loop=loop, orphaned=orphaned)
         self._queue.put(task)
+        self._worker.wake()
         return task.future
 
     def require(self) -> None:
@@ -51,23 +54,28 @@ class Reader:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
+            self._worker.wake()
 
     def join(self) -> None:
-        self._thread.join()
+        self._worker.join()
         self._connection.close()
 
-    def _run(self) -> None:
-        while True:
-            task = self._queue.get()
-            if task is None:
-                return
-            deliver([self._answer(task)])
+    def turn(self, sleep: bool) -> bool:
+        """Answer one request; see `workers.Turn`."""
+        try:
+            task = self._queue.get(block=sleep)
+        except queue.Empty:
+            return False
+        if task is None:
+            return False
+        deliver([self._answer(task)])
+        return True
 
     def _answer(self, task: Task) -> Answer:
         try:
             self._health.require()
             return task, task.run(self._connection), None
-        except Exception as error:  # noqa: BLE001 - whatever a read raises belongs to its caller, not to the thread
+        except Exception as error:  # noqa: BLE001 - whatever a read raises belongs to its caller, not to the worker
             return task, None, self._health.meaning(error)
 
 

@@ -1,4 +1,4 @@
-"""The Store port over one SQLite file: requests go to the writer, reads and claims to threads beside it."""
+"""The Store port over one SQLite file: requests go to the writer, reads and claims to workers beside it."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ from hookstead.store.sqlite.recording import record
 from hookstead.store.sqlite.rows import fetch, fetch_one
 from hookstead.store.sqlite.schema import migrate
 from hookstead.store.sqlite.settings import Settings
+from hookstead.store.sqlite.workers import Threads, Workers
 from hookstead.store.sqlite.writer import AGAIN, Writer
 
 Result = TypeVar("Result")
@@ -67,9 +68,14 @@ class SQLiteStore:
         clock: Clock,
         min_free_bytes: int | None = None,
         settings: Settings | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        """Open or create the file. Raises StoreRefused with what to do about it."""
+        """Open or create the file; a thread for each part unless told otherwise.
+
+        Raises StoreRefused with what to do about it.
+        """
         self._settings = settings or Settings()
+        self._workers = workers or Threads()
         self._clock = clock
         require_sqlite()
         path = path.absolute()
@@ -88,7 +94,7 @@ class SQLiteStore:
         self._checkpointer.start()
 
     def _open(self, path: Path, min_free_bytes: int | None) -> None:
-        settings = self._settings
+        settings, workers = self._settings, self._workers
         self._health = Health(path)
         self._disk = DiskWatermark(path.parent, min_free_bytes, monotonic=self._clock.monotonic)
         self._full = (
@@ -106,12 +112,12 @@ class SQLiteStore:
         self._context = _context(self._connection, self._claims)
         gate = Gate()
         self._checkpointer = Checkpointer(
-            open_checkpointer(path, settings), gate=gate, health=self._health, settings=settings
+            open_checkpointer(path, settings), gate=gate, health=self._health, settings=settings, workers=workers
         )
         self._connection.set_wal_hook(self._checkpointer.noticed)
-        self._writer = Writer(self._context, health=self._health, gate=gate, settings=settings)
-        self._reader = Reader(open_reader(path, settings), name="reader", health=self._health)
-        self._claimer = Reader(open_reader(path, settings), name="claims", health=self._health)
+        self._writer = Writer(self._context, health=self._health, gate=gate, settings=settings, workers=workers)
+        self._reader = Reader(open_reader(path, settings), name="reader", health=self._health, workers=workers)
+        self._claimer = Reader(open_reader(path, settings), name="claims", health=self._health, workers=workers)
         self._closing: asyncio.Future[None] | None = None
 
     @property
@@ -267,7 +273,7 @@ class SQLiteStore:
             self._writer.close()
             self._reader.close()
             self._claimer.close()
-            self._closing = asyncio.ensure_future(asyncio.to_thread(self._finish))
+            self._closing = asyncio.ensure_future(self._workers.finish(self._finish))
         await asyncio.shield(self._closing)
 
     def _finish(self) -> None:

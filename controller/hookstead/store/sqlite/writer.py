@@ -1,10 +1,9 @@
-"""The writer thread: whatever waits becomes one transaction, so that a busy store syncs no oftener than an idle one."""
+"""The writer: whatever waits becomes one transaction, so that a busy store syncs no oftener than an idle one."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
-import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from hookstead.store.sqlite.checkpoint import Gate
 from hookstead.store.sqlite.faults import Health
 from hookstead.store.sqlite.group import Context, Group
 from hookstead.store.sqlite.settings import Settings
+from hookstead.store.sqlite.workers import Workers
 
 Result = TypeVar("Result")
 
@@ -30,19 +30,21 @@ AGAIN: Final = _Again()
 class Writer:
     """Runs requests in groups. A request that fails costs the others of its group nothing but time."""
 
-    def __init__(self, context: Context, *, health: Health, gate: Gate, settings: Settings) -> None:
+    def __init__(self, context: Context, *, health: Health, gate: Gate, settings: Settings, workers: Workers) -> None:
         self._context = context
         self._health = health
         self._gate = gate
         self._settings = settings
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="hookstead-store-writer", daemon=True)
+        self._worker = workers.worker(self.turn, name="writer")
+        self._unfinished: list[Task] = []
+        self._closing = False
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._closed = False
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def submit(
         self,
@@ -76,6 +78,7 @@ class Writer:
             grows=grows,
         )
         self._queue.put(task)
+        self._worker.wake()
         return task.future
 
     def _finished(self, task: Task) -> None:
@@ -87,42 +90,42 @@ class Writer:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
+            self._worker.wake()
 
     def join(self) -> None:
-        self._thread.join()
+        self._worker.join()
 
-    # ------------------------------------------------------------------------------------------------- the thread
+    # ------------------------------------------------------------------------------------------ the worker's side
 
-    def _run(self) -> None:
-        unfinished: list[Task] = []
-        closing = False
-        while unfinished or not closing:
-            batch, closing = self._next_batch(unfinished, closing)
-            if not batch:
-                continue
-            answers = self._write(batch)
-            unfinished = [task for task, result, error in answers if result is AGAIN and error is None]
-            deliver([answer for answer in answers if answer[1] is not AGAIN])
+    def turn(self, sleep: bool) -> bool:
+        """Write one group; see `workers.Turn`."""
+        batch = self._next_batch(self._unfinished, sleep)
+        if not batch:
+            return False
+        answers = self._write(batch)
+        self._unfinished = [task for task, result, error in answers if result is AGAIN and error is None]
+        deliver([answer for answer in answers if answer[1] is not AGAIN])
+        return True
 
-    def _next_batch(self, batch: list[Task], closing: bool) -> tuple[list[Task], bool]:
+    def _next_batch(self, batch: list[Task], sleep: bool) -> list[Task]:
         """What waits, up to the bound; sleeps only while there is nothing to do."""
         rows = sum(task.rows for task in batch)
         while rows < self._settings.group_rows:
             try:
-                task = self._queue.get(block=not batch and not closing)
+                task = self._queue.get(block=sleep and not batch and not self._closing)
             except queue.Empty:
                 break
             if task is None:
-                closing = True
+                self._closing = True
                 continue
             batch.append(task)
             rows += task.rows
-        return batch, closing
+        return batch
 
     def _write(self, batch: list[Task]) -> list[Answer]:
         try:
             return self._transaction(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a request raises must not end the writer thread
+        except Exception as error:  # noqa: BLE001 - whatever a request raises must not end the writer
             if len(batch) == 1 or self._health.failure is not None or isinstance(error, apsw.IOError):
                 return [(task, None, self._health.meaning(error, grows=task.grows)) for task in batch]
         return [answer for task in batch for answer in self._write([task])]
