@@ -9,6 +9,7 @@ from typing import Any
 from hookstead.config.compile import Compiled, Inputs, Rejected, SecretObject, compile_environment
 from hookstead.config.model import DeliveryConfig, EndpointConfig, Epoch
 from hookstead.config.report import Running
+from hookstead.config.times import format_time
 from hookstead.resources.kinds import (
     Channel,
     ChannelSpec,
@@ -27,6 +28,8 @@ from hookstead.resources.kinds import (
     Meta,
     NameRef,
     Replay,
+    ReplaySelect,
+    ReplaySpec,
     Switch,
 )
 from hookstead.resources.secret import Secret
@@ -169,3 +172,26 @@ def config(*objects: Any, **options: Any) -> DeliveryConfig:
 
 def endpoint_of(compiled_config: DeliveryConfig, name: str) -> EndpointConfig:
     return next(item for item in compiled_config.endpoints if item.identity.name == name)
+
+
+def replay(
+    name: str,
+    endpoint_name: str,
+    *,
+    select: ReplaySelect,
+    since_ms: int,
+    until_ms: int,
+    types: Sequence[str] | None = None,
+    rate: int | None = None,
+) -> Replay:
+    return Replay(
+        meta=meta(name),
+        spec=ReplaySpec(
+            endpoint_ref=NameRef(name=endpoint_name),
+            select=select,
+            since=format_time(since_ms),
+            until=format_time(until_ms),
+            event_types=None if types is None else tuple(types),
+            requests_per_second=rate,
+        ),
+    )

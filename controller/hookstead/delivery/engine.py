@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hookstead.config.model import DeliveryConfig, RetentionPolicy
-from hookstead.config.report import EndpointReport, EnvironmentActivity, Report, Running
+from hookstead.config.report import EndpointReport, EnvironmentActivity, ReplayReport, Report, Running
 from hookstead.delivery import reporting
 from hookstead.delivery.activity import RECENT_LIMIT
 from hookstead.delivery.budget import MemoryBudget
@@ -27,6 +27,7 @@ from hookstead.delivery.ports import (
 )
 from hookstead.delivery.probe import send_test
 from hookstead.delivery.publisher import Publisher
+from hookstead.delivery.replayer import Replayer
 from hookstead.resources.kinds import EndpointState
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Engine:
             budget=self._budget,
             linger_seconds=self._settings.linger_seconds,
         )
+        self._replayer = Replayer(store=store, dispatcher=self._dispatcher, clock=clock, random=random)
         self._publisher = Publisher(
             store=store,
             dispatcher=self._dispatcher,
@@ -126,6 +128,7 @@ class Engine:
             await self._dispatcher.apply(config)
             for endpoint in config.endpoints:
                 self._resume_if_asked(endpoint.identity.name, endpoint.resume_requested_at)
+            self._replayer.apply(config)
             self._dispatcher.versions.transition()
 
     def _resume_if_asked(self, name: str, request: str | None) -> None:
@@ -144,6 +147,7 @@ class Engine:
         try:
             async with asyncio.timeout(deadline_seconds + FLUSH_SECONDS):
                 await self._publisher.drain()
+                await self._replayer.stop()
                 await self._dispatcher.drain(deadline_seconds=max(0.0, ends - self._clock.monotonic()))
         except TimeoutError:
             log.error("the store did not take everything in time", extra={"action": "drain_incomplete"})
@@ -157,6 +161,7 @@ class Engine:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
+        await self._replayer.stop()
         await self._dispatcher.stop()
         await self._save_counters()
 
@@ -224,12 +229,17 @@ class Engine:
         lane = self._dispatcher.lanes.get(name)
         return None if lane is None else reporting.endpoint_report(lane, now_ms=self._clock.now_ms())
 
+    def replay_report(self, uid: str) -> ReplayReport | None:
+        """One replay as it is now; None before it began."""
+        return self._replayer.report(uid)
+
     def report(self, *, after: str | None) -> Report:
         """Everything that changed after the cursor; everything for a cursor of another life, or none."""
         return reporting.report(
             self._dispatcher.lanes,
             running=self._running,
             counters=self._counters,
+            replayer=self._replayer,
             environment=self.environment_activity(),
             version=self._dispatcher.versions.current,
             after=after,
@@ -280,7 +290,7 @@ class Engine:
         environment = self._config.environment if self._config is not None else None
         retention = RetentionPolicy() if environment is None else environment.retention
         while await self._store.expire(retention, now_ms=self._clock.now_ms(), limit=self._settings.retention_batch):
-            await asyncio.sleep(0)
+            log.debug("retired a batch", extra={"action": "retired"})
 
     async def _refresh_counts(self) -> None:
         for key, counts in (await self._store.counts()).items():

@@ -31,8 +31,8 @@ class Lane:
     """Runtime state of one endpoint. The engine alone changes it, on one event loop.
 
     `state` decides what may start; `shown` is the last one that is durable, together with the attempts that led to
-    it, and is what reports tell. `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due deliveries which are not
-    claimed; `next_due_ms` is the earliest that is known to become due there.
+    it, and is what reports tell. `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due
+    deliveries which are not claimed; `next_due_ms` is the earliest that is known to become due there.
     """
 
     key: EndpointKey

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from hookstead.config.model import EgressPolicy, RetentionPolicy, TlsMaterial
-from hookstead.resources.kinds import PayloadFormat
+from hookstead.resources.kinds import PayloadFormat, ReplaySelect
 
 Row = TypeVar("Row", covariant=True)
 
@@ -400,6 +400,81 @@ class Boot:
     recent: Mapping[EndpointKey, tuple[RecentAttempt, ...]] = field(default_factory=dict)
 
 
+class ReplayPhase(StrEnum):
+    """RUNNING goes on; each of the others is an end, and an ended replay is never run again."""
+
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    NOTHING_SELECTED = "NothingSelected"
+    ENDPOINT_NOT_FOUND = "EndpointNotFound"
+    ENDPOINT_DISABLED = "EndpointDisabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRow:
+    """What the store knows of one replay. `selecting`: it has not looked at its whole window yet.
+
+    `pending`, `delivered` and `failed` (dead-lettered or cancelled) count the deliveries that it made or re-armed.
+    """
+
+    uid: str
+    name: str
+    phase: ReplayPhase
+    selecting: bool
+    selected: int
+    pending: int
+    delivered: int
+    failed: int
+    started_ms: int
+    completed_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayWindow:
+    """Where a replay looks: events accepted in [since_ms, until_ms), for one endpoint."""
+
+    uid: str
+    endpoint: EndpointKey
+    select: ReplaySelect
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayCandidate:
+    """An event that the replay may deliver again. `delivery_id` names the dead letter, for `Failed` alone.
+
+    `data` is None unless it was asked for.
+    """
+
+    event_id: str
+    event_type: str
+    channels: tuple[str, ...]
+    timestamp: bytes
+    data: bytes | None
+    delivery_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPage:
+    """The next candidates, and the position behind them. `exhausted`: the window ends here."""
+
+    candidates: tuple[ReplayCandidate, ...]
+    position: int
+    exhausted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayDelivery:
+    """One delivery to make (or, with `rearm`, a dead letter to re-arm), with a whole schedule, due at `due_ms`."""
+
+    event_id: str
+    delivery_id: str
+    rearm: bool
+    payload_format: PayloadFormat
+    due_ms: int
+
+
 class RedeliveryRefusal(StrEnum):
     NOT_FOUND = "NotFound"
     PAYLOAD_ERASED = "PayloadErased"
@@ -439,6 +514,25 @@ class Store(Protocol):
 
     async def request_redelivery(self, delivery_id: str, *, now_ms: int) -> EndpointKey | RedeliveryRefusal:
         """Ask durably for one manual attempt, due now, whatever the delivery's status. Asking twice is asking once."""
+
+    async def begin_replay(self, uid: str, name: str, *, now_ms: int) -> ReplayRow:
+        """Remember a replay; one that is known is returned as it is."""
+
+    async def replay(self, uid: str) -> ReplayRow | None: ...
+
+    async def replay_candidates(self, window: ReplayWindow, *, limit: int, with_data: bool) -> ReplayPage:
+        """What follows behind the replay's position; erased payloads and other endpoints' deliveries are left out."""
+
+    async def advance_replay(
+        self, window: ReplayWindow, page: ReplayPage, deliveries: Sequence[ReplayDelivery], *, now_ms: int
+    ) -> int:
+        """Make or re-arm deliveries and move the position, in one transaction: a restart repeats nothing.
+
+        Returns how many were made; a dead letter that is none any more is passed over. Outside the order.
+        """
+
+    async def finish_replay(self, uid: str, phase: ReplayPhase, *, now_ms: int) -> ReplayRow:
+        """End a replay for good; one that has ended stays as it ended."""
 
     async def erase_payload(self, event_id: str, *, now_ms: int) -> Sequence[EndpointKey] | None:
         """Erase data, keep the log; Pending deliveries become Cancelled (PayloadErased). None: no such event."""

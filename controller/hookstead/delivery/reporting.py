@@ -10,6 +10,7 @@ from hookstead.delivery import pacing
 from hookstead.delivery.event_counters import EventCounters
 from hookstead.delivery.lane import Lane
 from hookstead.delivery.ports import DeliveryStatus
+from hookstead.delivery.replayer import Replayer
 from hookstead.resources.conditions import Reason
 
 
@@ -18,6 +19,7 @@ def report(
     *,
     running: Running,
     counters: EventCounters,
+    replayer: Replayer,
     environment: EnvironmentActivity,
     version: int,
     after: str | None,
@@ -35,6 +37,7 @@ def report(
         ),
         channels=counters.channels(after=counter_version),
         event_types=counters.event_types(after=counter_version),
+        replays=replayer.reports(after=lane_version),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import apsw
 
 from hookstead.store.errors import StoreRefused
+from hookstead.store.sqlite.schema import migrate, require_ours
 from hookstead.store.sqlite.settings import Settings
 
 _SYNCHRONOUS: Final = {"NORMAL": 1, "FULL": 2}
@@ -16,18 +17,42 @@ _STATEMENTS: Final = 200
 
 
 def open_writer(path: Path, settings: Settings) -> apsw.Connection:
-    """The one connection that writes. Raises StoreRefused where a pragma did not take."""
-    connection = apsw.Connection(
-        str(path),
-        flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX,
-        vfs=settings.vfs,
-        statementcachesize=_STATEMENTS,
-    )
-    connection.set_busy_timeout(_BUSY_MS)
+    """The one connection that writes, its schema up to date. Raises StoreRefused; a foreign file stays as it is."""
+    try:
+        connection = apsw.Connection(
+            str(path),
+            flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX,
+            vfs=settings.vfs,
+            statementcachesize=_STATEMENTS,
+        )
+    except apsw.Error as error:
+        raise StoreRefused(
+            f"store {path}: it cannot be opened ({error}); the folder and the file must be writable for this user"
+        ) from error
+    try:
+        connection.set_busy_timeout(_BUSY_MS)
+        require_ours(connection, str(path))
+        _make_durable(connection, path, settings)
+        migrate(connection, str(path))
+    except apsw.NotADBError as error:
+        connection.close()
+        raise StoreRefused(
+            f"store {path}: the file is not an SQLite database; choose another path for --store"
+        ) from error
+    except apsw.Error as error:
+        connection.close()
+        raise StoreRefused(f"store {path}: it cannot be used ({error}); check the disk, or restore a backup") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_durable(connection: apsw.Connection, path: Path, settings: Settings) -> None:
+    """WAL and `synchronous`, asked for and read back."""
     connection.pragma("page_size", settings.page_bytes)
     mode = connection.pragma("journal_mode", "wal")
     if mode != "wal":
-        connection.close()
         raise StoreRefused(
             f"store {path}: the file system does not allow SQLite's write-ahead log (journal_mode is {mode!r}); "
             "use a local disk or a block volume"
@@ -38,9 +63,9 @@ def open_writer(path: Path, settings: Settings) -> apsw.Connection:
     _bound(connection)
     effective = connection.pragma("synchronous")
     if effective != _SYNCHRONOUS[settings.synchronous]:
-        connection.close()
-        raise StoreRefused(f"store {path}: synchronous={settings.synchronous} was asked for, {effective} is in force")
-    return connection
+        raise StoreRefused(
+            f"store {path}: synchronous={settings.synchronous} was asked for, but {effective} is in force"
+        )
 
 
 def open_reader(path: Path, settings: Settings, *, cache: int | None = None) -> apsw.Connection:

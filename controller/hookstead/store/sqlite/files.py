@@ -42,7 +42,7 @@ FREE_SECONDS: Final = 1.0
 
 def require_sqlite() -> None:
     """Raises StoreRefused for an SQLite library that is too old to be trusted with a WAL, or lacks carray()."""
-    version = apsw.sqlitelibversion()
+    version = apsw.sqlite_lib_version()
     if tuple(int(part) for part in version.split(".")) < OLDEST_SQLITE:
         oldest = ".".join(str(part) for part in OLDEST_SQLITE)
         raise StoreRefused(

@@ -16,7 +16,7 @@ from hookstead.store.sqlite.changes import withdraw_payloads
 from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED
 from hookstead.store.sqlite.group import Group, get_meta, set_meta
 from hookstead.store.sqlite.rollups import BUCKETS_KEPT_MS, HOUR_MS, WINDOW_HOURS
-from hookstead.store.sqlite.rows import fetch, numbers
+from hookstead.store.sqlite.rows import fetch, fetch_one, numbers
 from hookstead.store.sqlite.schema import TIME_BITS
 
 DAY_MS: Final = 24 * HOUR_MS
@@ -111,7 +111,9 @@ def _retire_deliveries(group: Group, ages: _Ages, limit: int) -> bool:
         )
         if found:
             _delete_deliveries(group, status, found)
-            _retire_events(group, ages, sorted({row[2] for row in found}))
+            events = sorted({row[2] for row in found})
+            _retire_events(group, ages, events)
+            _sweep_again(group, events)
         more = more or len(found) == limit
     return more
 
@@ -146,6 +148,22 @@ def _retire_events(group: Group, ages: _Ages, seqs: list[int]) -> None:
         f" WHERE e.accepted_ms < ? AND NOT ({_NEEDED}))",
         (numbers(seqs), ages.event),
     )
+
+
+def _sweep_again(group: Group, seqs: list[int]) -> None:
+    """Events that lost their last delivery but are too young to go are swept once more.
+
+    They were swept before only where the policy was shorter then.
+    """
+    done = get_meta(group.connection, "events_swept_seq")
+    first = fetch_one(
+        group.connection,
+        "SELECT min(e.seq) FROM carray(?) c CROSS JOIN events e ON e.seq = c.value"  # noqa: S608 - texts of ours
+        f" WHERE e.seq <= ? AND NOT ({_NEEDED})",
+        (numbers(seqs), done),
+    )[0]
+    if first is not None:
+        set_meta(group.connection, "events_swept_seq", first - 1)
 
 
 def _sweep_events(group: Group, ages: _Ages, limit: int) -> bool:

@@ -41,7 +41,7 @@ CREATE TABLE deliveries (
   type TEXT NOT NULL, status INTEGER NOT NULL, cancel_reason INTEGER, attempt_count INTEGER NOT NULL,
   schedule_position INTEGER NOT NULL, payload_format INTEGER NOT NULL, origin INTEGER NOT NULL,
   in_order INTEGER NOT NULL, manual_due_ms INTEGER, created_ms INTEGER NOT NULL, next_attempt_ms INTEGER,
-  completed_ms INTEGER
+  completed_ms INTEGER, replay_id INTEGER
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (endpoint_id, next_attempt_ms, seq) WHERE status = 0;
 CREATE INDEX deliveries_due_aside ON deliveries (endpoint_id, next_attempt_ms, seq) WHERE status = 0 AND in_order = 0;
@@ -50,6 +50,14 @@ CREATE INDEX deliveries_endpoint ON deliveries (endpoint_id, status, seq, in_ord
 CREATE INDEX deliveries_open ON deliveries (status, seq) WHERE status <> 1;
 CREATE INDEX deliveries_ended ON deliveries (status, completed_ms) WHERE completed_ms IS NOT NULL;
 CREATE INDEX deliveries_replayed ON deliveries (event_seq) WHERE origin = 2;
+CREATE INDEX deliveries_of_replay ON deliveries (replay_id, status) WHERE replay_id IS NOT NULL;
+
+CREATE TABLE replays (
+  id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, phase TEXT NOT NULL,
+  position INTEGER NOT NULL DEFAULT 0, selecting INTEGER NOT NULL DEFAULT 1, selected INTEGER NOT NULL DEFAULT 0,
+  delivered INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, started_ms INTEGER NOT NULL,
+  completed_ms INTEGER
+) STRICT;
 
 CREATE TABLE attempts (
   seq INTEGER PRIMARY KEY, delivery_seq INTEGER NOT NULL, number INTEGER NOT NULL, started_ms INTEGER NOT NULL,
@@ -96,23 +104,31 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (_create,)
 """Entry n makes version n + 1 out of version n. An entry that was released is never edited."""
 
 
-def migrate(connection: apsw.Connection, name: str, *, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
-    """Bring the file to the present version, one transaction per step; returns the version that it had.
+def require_ours(connection: apsw.Connection, name: str, *, versions: int = len(MIGRATIONS)) -> int:
+    """The schema version of the file, 0 for a new one. Reads only.
 
     Raises SchemaTooNew, and StoreRefused for a database of somebody else.
     """
     found = int(connection.pragma("user_version"))
     owner = int(connection.pragma("application_id"))
-    foreign = owner != APPLICATION_ID and (owner or found or connection.pragma("schema_version"))
-    if foreign:
+    if owner != APPLICATION_ID and (owner or found or connection.pragma("schema_version")):
         raise StoreRefused(
             f"store {name}: this SQLite database was not written by Hookstead; choose another path for --store"
         )
-    if found > len(migrations):
+    if found > versions:
         raise SchemaTooNew(
-            f"store {name}: its schema has version {found}, this Hookstead knows versions up to {len(migrations)}; "
+            f"store {name}: its schema has version {found}, this Hookstead knows versions up to {versions}; "
             "start the newer Hookstead that wrote it, or restore a backup from before the upgrade"
         )
+    return found
+
+
+def migrate(connection: apsw.Connection, name: str, *, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """Bring the file to the present version, one transaction per step; returns the version that it had.
+
+    Raises as `require_ours` does.
+    """
+    found = require_ours(connection, name, versions=len(migrations))
     for version, step in enumerate(migrations[found:], start=found + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:

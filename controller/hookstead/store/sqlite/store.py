@@ -31,9 +31,14 @@ from hookstead.delivery.ports import (
     NewEvent,
     Page,
     RedeliveryRefusal,
+    ReplayDelivery,
+    ReplayPage,
+    ReplayPhase,
+    ReplayRow,
+    ReplayWindow,
     StoreFull,
 )
-from hookstead.store.sqlite import audit, booting, changes, claiming, queries, retention, rollups
+from hookstead.store.sqlite import audit, booting, changes, claiming, queries, replays, retention, rollups
 from hookstead.store.sqlite.accepting import accept, caller_keys
 from hookstead.store.sqlite.checkpoint import Checkpointer, Gate
 from hookstead.store.sqlite.claims import Claims
@@ -50,7 +55,6 @@ from hookstead.store.sqlite.group import Context, Endpoints, Group, Numbering, R
 from hookstead.store.sqlite.reader import Reader, in_one_snapshot
 from hookstead.store.sqlite.recording import record
 from hookstead.store.sqlite.rows import fetch, fetch_one
-from hookstead.store.sqlite.schema import migrate
 from hookstead.store.sqlite.settings import Settings
 from hookstead.store.sqlite.workers import Threads, Workers
 from hookstead.store.sqlite.writer import AGAIN, Writer
@@ -97,16 +101,8 @@ class SQLiteStore:
         settings, workers = self._settings, self._workers
         self._health = Health(path)
         self._disk = DiskWatermark(path.parent, min_free_bytes, monotonic=self._clock.monotonic)
-        self._full = (
-            f"store {path}: less than {self._disk.min_free_bytes} bytes are free on its disk; "
-            "free some space or lower --min-free-bytes"
-        )
+        self._path = path
         self._connection = open_writer(path, settings)
-        try:
-            migrate(self._connection, str(path))
-        except BaseException:
-            self._connection.close()
-            raise
         sync_folder(path.parent)
         self._claims = Claims()
         self._context = _context(self._connection, self._claims)
@@ -131,7 +127,10 @@ class SQLiteStore:
         if not events:
             return []
         if self._disk.is_low():
-            raise StoreFull(self._full)
+            raise StoreFull(
+                f"store {self._path}: less than {self._disk.min_free_bytes} bytes are free on its disk; "
+                "free some space or lower --min-free-bytes"
+            )
         return await self._writer.submit(
             lambda group: accept(group, events),
             caller_keys=caller_keys(events),
@@ -152,6 +151,31 @@ class SQLiteStore:
 
     async def request_redelivery(self, delivery_id: str, *, now_ms: int) -> EndpointKey | RedeliveryRefusal:
         return await self._writer.submit(lambda group: changes.request_redelivery(group, delivery_id, now_ms))
+
+    async def begin_replay(self, uid: str, name: str, *, now_ms: int) -> ReplayRow:
+        return await self._writer.submit(lambda group: replays.begin(group, uid, name, now_ms=now_ms))
+
+    async def advance_replay(
+        self, window: ReplayWindow, page: ReplayPage, deliveries: Sequence[ReplayDelivery], *, now_ms: int
+    ) -> int:
+        return await self._writer.submit(
+            lambda group: replays.advance(group, window, page, deliveries, now_ms=now_ms), rows=1 + len(deliveries)
+        )
+
+    async def finish_replay(self, uid: str, phase: ReplayPhase, *, now_ms: int) -> ReplayRow:
+        return await self._writer.submit(lambda group: replays.finish(group, uid, phase, now_ms=now_ms))
+
+    async def replay(self, uid: str) -> ReplayRow | None:
+        return await self._read(lambda connection: replays.find(connection, uid))
+
+    async def replay_candidates(self, window: ReplayWindow, *, limit: int, with_data: bool) -> ReplayPage:
+        endpoint_id = self._context.endpoints.ids.get(window.endpoint)
+        skew_ms = self._context.numbering.skew_ms
+        return await self._read(
+            lambda connection: replays.candidates(
+                connection, window, endpoint_id, limit=limit, with_data=with_data, skew_ms=skew_ms
+            )
+        )
 
     async def erase_payload(self, event_id: str, *, now_ms: int) -> Sequence[EndpointKey] | None:
         return await self._writer.submit(lambda group: changes.erase_payload(group, event_id, now_ms))
