@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from faults.gateway_process import until
+from faults.gateway_process import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,23 +59,28 @@ async def publish(session: aiohttp.ClientSession, life: Life, ledger: Ledger, ca
 
 @contextlib.asynccontextmanager
 async def load(life: Life, ledger: Ledger, *, producers: int, pause: float = 0.0) -> AsyncIterator[None]:
-    """Each producer sends its next event as soon as the last was answered, until the block ends or its call fails."""
+    """Each producer sends its next event as soon as the last was answered, until the block ends or its call fails.
+
+    The last answers are waited for: what was accepted is in the ledger when the block is left.
+    """
+
+    leaving = asyncio.Event()
 
     async def produce() -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
-            while await publish(session, life, ledger, ledger.take()) == 202:
+            while not leaving.is_set() and await publish(session, life, ledger, ledger.take()) == 202:
                 await asyncio.sleep(pause)
 
     tasks = [asyncio.create_task(produce()) for _ in range(producers)]
     try:
         yield
+        leaving.set()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def under_way(ledger: Ledger, promised: int) -> None:

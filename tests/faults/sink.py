@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Sink:
     """What arrived, as (path, webhook-id); `order` in the order of arrival.
 
-    `gate`, where set, holds every answer until it is set itself. `status` is what is answered, `statuses` by path.
+    `gate`, where set, holds every answer until it is set itself. `status` is what is answered; `statuses` by path,
+    where the n-th time that a message comes gets the n-th status, later ones the last.
     """
 
     url: str = ""
@@ -26,7 +27,8 @@ class Sink:
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     gate: asyncio.Event | None = None
     status: int = 204
-    statuses: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    connections: int = 0
     open: int = 0
     most_open: int = 0
 
@@ -35,6 +37,14 @@ class Sink:
         return {message for where, message in self.seen if where == path}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self.connections -= 1
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             path, message = await _request(reader)
             self.order.append((path, message))
@@ -46,7 +56,8 @@ class Sink:
                     await self.gate.wait()
             finally:
                 self.open -= 1
-            status = self.statuses.get(path, self.status)
+            answers = self.statuses.get(path, (self.status,))
+            status = answers[min(self.seen[path, message], len(answers)) - 1]
             writer.write(f"HTTP/1.1 {status} So\r\ncontent-length: 0\r\n\r\n".encode())
 
 

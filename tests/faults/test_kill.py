@@ -1,0 +1,208 @@
+"""kill -9 at random moments under load: what got its 202 is delivered, and only what was in flight is repeated, once.
+
+    FAULT_CYCLES=50 python -m pytest tests/faults/test_kill.py -s
+
+Five cycles by default. The figures are printed (`-s`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import apsw
+import pytest
+
+from builders import endpoint
+from faults.gateway_process import Home, Life, home, until
+from faults.load import Ledger, body, load
+from faults.sink import Sink, sink
+from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
+from hookstead.store.sqlite.codec import EVENT, unpack_id
+
+CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "5"))
+SECONDS_PER_CYCLE: Final = 8
+PRODUCERS: Final = 6
+IN_FLIGHT: Final = 8
+UNRECORDED: Final = 2 * 512
+"""Attempts that may be sent and not be committed: a batch that is being written, and one that fills meanwhile."""
+FINE, FLAKY, HOPELESS, HELD = "/fine", "/flaky", "/hopeless", "/held"
+
+Key = tuple[str, str]
+"""Path (which is `/` and the endpoint's name) and event id: one delivery."""
+
+
+@dataclass
+class Books:
+    """What is on the disk after a kill, read from a copy so that the next life does its recovery itself."""
+
+    events: set[str]
+    attempts: dict[Key, int]
+    statuses: Counter[tuple[str, int]]
+
+
+def books(place: Home) -> Books:
+    copy = place.folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in place.store.parent.glob("store.db*"):
+        shutil.copy(file, copy)
+    connection = apsw.Connection(str(copy / "store.db"))
+    try:
+        assert connection.pragma("integrity_check") == "ok"
+        events = {unpack_id(EVENT, key) for (key,) in connection.execute("SELECT id FROM events")}
+        rows = connection.execute(
+            "SELECT p.name, e.id, d.attempt_count, d.status FROM deliveries d JOIN events e ON e.seq = d.event_seq"
+            " JOIN endpoints p ON p.id = d.endpoint_id"
+        ).fetchall()
+    finally:
+        connection.close()
+    return Books(
+        events,
+        {(f"/{name}", unpack_id(EVENT, event)): count for name, event, count, _ in rows},
+        Counter((f"/{name}", status) for name, _, _, status in rows),
+    )
+
+
+@dataclass
+class Repeats:
+    """Requests that arrived and are in no record, by delivery; what every kill added to them."""
+
+    known: Counter[Key] = field(default_factory=Counter)
+    by_kill: list[int] = field(default_factory=list)
+
+    def after_kill(self, receiver: Sink, found: Books) -> None:
+        """Each delivery may have one more of them than before: the attempt that was under way or not recorded."""
+        now = self._unrecorded(receiver, found)
+        added = now - self.known
+        assert not self.known - now, "an attempt was recorded that was never sent"
+        assert set(added.values()) <= {1}, f"sent more than once in one life, unrecorded: {added.most_common(3)}"
+        for path in (FINE, FLAKY, HOPELESS):
+            assert sum(key[0] == path for key in added) <= IN_FLIGHT + UNRECORDED
+        self.known = now
+        self.by_kill.append(added.total())
+
+    def at_the_end(self, receiver: Sink, found: Books) -> None:
+        """A life that was not killed adds none."""
+        assert self._unrecorded(receiver, found) == self.known
+
+    @staticmethod
+    def _unrecorded(receiver: Sink, found: Books) -> Counter[Key]:
+        gaps = {key: count - found.attempts.get(key, 0) for key, count in receiver.seen.items()}
+        assert min(gaps.values(), default=0) >= 0, "more attempts are recorded than were sent"
+        return Counter({key: gap for key, gap in gaps.items() if gap})
+
+
+async def repeated_answers_are_the_first(life: Life, ledger: Ledger, callers: list[str]) -> None:
+    """Publish callers' ids again, in one batch: each is answered as the first time, or accepted now."""
+    if not callers:
+        return
+    items = b"[" + b",".join(body(caller) for caller in callers) + b"]"
+    answer = await life.call("POST", "/v1/events/batch", data=items, headers={"content-type": "application/json"})
+    assert answer.status == 202
+    for caller, item in zip(callers, answer.body["items"], strict=True):
+        assert item["status"] == 202
+        if caller in ledger.promised:
+            assert (item["id"], item["duplicate"]) == (ledger.promised[caller], True)
+        ledger.promised[caller] = item["id"]
+        ledger.unanswered.discard(caller)
+
+
+async def one_life(place: Home, ledger: Ledger, chance: random.Random) -> None:
+    """Start, publish, and be killed: while starting, or at a random moment under load."""
+    if chance.random() < 0.2:
+        life = place.launch()
+        await asyncio.sleep(chance.uniform(0.3, 1.5))
+        life.kill()
+        return
+    life = await place.start()
+    again = chance.sample(sorted(ledger.promised), min(50, len(ledger.promised)))
+    await repeated_answers_are_the_first(life, ledger, [*again, *sorted(ledger.unanswered)])
+    async with load(life, ledger, producers=PRODUCERS, pause=0.002):
+        await asyncio.sleep(chance.uniform(0.02, 1.0))
+        life.kill()
+
+
+async def silent(receiver: Sink) -> None:
+    """Wait until everything that a killed process had sent is read."""
+
+    async def nobody() -> bool:
+        return receiver.connections == 0
+
+    await until(nobody, what="all connections of the killed process closed")
+    await asyncio.sleep(0.05)
+    await until(nobody, what="no connection that came late")
+
+
+@pytest.mark.timeout(60 + CYCLES * SECONDS_PER_CYCLE)
+async def test_what_was_promised_before_kills_at_random_moments_is_delivered(tmp_path: Path) -> None:
+    seed = int.from_bytes(os.urandom(4))
+    chance, ledger, repeats = random.Random(seed), Ledger(), Repeats()
+    print(f"\nseed {seed}, {CYCLES} cycles")
+    async with sink() as receiver, home(tmp_path, *_endpoints(receiver)) as place:
+        for _ in range(CYCLES):
+            await one_life(place, ledger, chance)
+            await silent(receiver)
+            found = books(place) if place.store.exists() else Books(set(), {}, Counter())
+            assert set(ledger.promised.values()) <= found.events, "a promised event is not on the disk"
+            repeats.after_kill(receiver, found)
+        await last_life(place, ledger)
+        promised = set(ledger.promised.values())
+        found = books(place)
+        assert found.events == promised
+        repeats.at_the_end(receiver, found)
+        for path in (FINE, FLAKY, HOPELESS):
+            assert receiver.ids(path) == promised
+        assert not receiver.ids(HELD)
+        pending, delivered, dead = range(3)
+        assert found.statuses == {
+            (FINE, delivered): len(promised),
+            (FLAKY, delivered): len(promised),
+            (HOPELESS, dead): len(promised),
+            (HELD, pending): len(promised),
+        }
+        assert await place.check() == []
+        print(
+            f"{len(promised)} events promised, {receiver.seen.total()} requests, of which"
+            f" {repeats.known.total()} repeat what was in flight; by kill {repeats.by_kill}"
+        )
+
+
+async def last_life(place: Home, ledger: Ledger) -> None:
+    """Every caller's id once more; then until nothing but the held endpoint has anything pending; then a clean stop."""
+    life = await place.start()
+    callers = sorted({*ledger.promised, *ledger.unanswered})
+    for start in range(0, len(callers), 1000):
+        await repeated_answers_are_the_first(life, ledger, callers[start : start + 1000])
+
+    async def done() -> bool:
+        pending = [
+            await life.metric("hookstead_deliveries", status="Pending", endpoint=path[1:])
+            for path in (FINE, FLAKY, HOPELESS)
+        ]
+        return not any(pending)
+
+    await until(done, what="everything delivered or dead", seconds=30 + CYCLES)
+    for path in (FINE, FLAKY, HOPELESS, HELD):
+        # The law, as a scrape sees it.
+        assert await life.metric("hookstead_deliveries", endpoint=path[1:]) == len(ledger.promised)
+    assert await life.stop() == 0
+
+
+def _endpoints(receiver: Sink) -> list[object]:
+    receiver.statuses = {FLAKY: (500, 204), HOPELESS: (500,)}
+    policy = DeliverySpec(
+        max_in_flight=IN_FLIGHT,
+        circuit_breaker=CircuitBreaker.NONE,
+        retry=RetrySpec(schedule_seconds=(1, 1, 1)),
+    )
+    return [
+        *(endpoint(path[1:], url=receiver.url + path, delivery=policy) for path in (FINE, FLAKY, HOPELESS)),
+        endpoint(HELD[1:], url=receiver.url + HELD, state=EndpointState.PAUSED),
+    ]
