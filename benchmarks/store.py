@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Measure:
 
     def __str__(self) -> str:
         per = 1e6 * self.cpu / self.count
-        return f"{self.name:<44} {self.count / self.seconds:>10,.0f}/s {per:>8.1f} µs CPU each  ({self.count:,} in {self.seconds:.2f} s)"
+        rate = f"{self.count / self.seconds:,.0f}/s"
+        return f"{self.name:<46} {rate:>10} {per:>9.1f} µs CPU each ({self.count:,} in {self.seconds:.2f} s)"
 
 
 def new_event(endpoint: EndpointKey, *, claimed: bool) -> NewEvent:
@@ -173,7 +175,7 @@ async def backlog(store: Any, count: int, endpoint: EndpointKey) -> None:
         DeliveryQuery(channel="none_such"),
     ):
         shown = ", ".join(f"{k}={getattr(query, k)}" for k in ("endpoint", "status", "event_type", "channel"))
-        await timed(f"list {shown.replace('None', '')}"[:44], 1, lambda query=query: look(query))
+        await timed(f"list {shown.replace('None', '')}"[:44], 1, partial(look, query))
     drained = min(count, 50_000)
 
     async def claim_only() -> None:

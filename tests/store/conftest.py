@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from store.samples import Host, StoppedClock
 
 from hookstead.delivery.ports import Store
 from hookstead.store.opening import open_store
+from store.samples import Host, StoppedClock
 
 
 class SQLiteHost:

@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from store.samples import DAY, NOW, A, B, Host, attempt, claim, delivery_id, event, ids
 
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import Accepted, CallerId, Clash, Duplicate, EndpointCounts, Store
+from store.samples import DAY, NOW, A, B, Host, attempt, claim, delivery_id, event, ids
 
 
 async def test_an_accepted_event_comes_back_byte_for_byte(store: Store) -> None:

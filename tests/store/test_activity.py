@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from store.samples import DEAD, NOW, A, attempt, claim, delivery_id, event, retry
 
 from hookstead.delivery.ports import ActivityBucket, Store
+from store.samples import DEAD, NOW, A, attempt, claim, delivery_id, event, retry
 
 START = NOW - NOW % 60_000
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store.samples import NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry, status_of
 
 from hookstead.delivery.ports import CancelReason, DeliveryStatus, Store, Trigger
+from store.samples import NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry, status_of
 
 
 async def test_what_is_claimed_is_not_given_again_until_it_is_released(store: Store) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.samples import DEAD, NOW, A, B, Host, attempt, delivery_id, event
 
 from hookstead.delivery.ports import (
     CancelReason,
@@ -14,6 +13,7 @@ from hookstead.delivery.ports import (
     NewEvent,
     Store,
 )
+from store.samples import DEAD, NOW, A, B, Host, attempt, delivery_id, event
 
 
 async def all_deliveries(store: Store, query: DeliveryQuery, limit: int) -> list[str]:

@@ -3,6 +3,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from hookstead.delivery.ports import (
+    CancelReason,
+    DeliveryStatus,
+    EndpointCounts,
+    EndpointKey,
+    RedeliveryRefusal,
+    Store,
+    StoreUnavailable,
+)
 from store.samples import (
     DEAD,
     NOW,
@@ -16,16 +26,6 @@ from store.samples import (
     ids,
     retry,
     status_of,
-)
-
-from hookstead.delivery.ports import (
-    CancelReason,
-    DeliveryStatus,
-    EndpointCounts,
-    EndpointKey,
-    RedeliveryRefusal,
-    Store,
-    StoreUnavailable,
 )
 
 

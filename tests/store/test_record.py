@@ -1,6 +1,20 @@
 from __future__ import annotations
 
 import pytest
+
+from hookstead.delivery.ports import (
+    RESPONSE_BODY_LIMIT,
+    AttemptRow,
+    CancelReason,
+    DeliveryStatus,
+    EndpointCounts,
+    EndpointWindow,
+    ErrorCode,
+    LaneState,
+    Settlement,
+    Store,
+    Trigger,
+)
 from store.samples import (
     DEAD,
     DELIVERED,
@@ -15,20 +29,6 @@ from store.samples import (
     ids,
     retry,
     status_of,
-)
-
-from hookstead.delivery.ports import (
-    RESPONSE_BODY_LIMIT,
-    AttemptRow,
-    CancelReason,
-    DeliveryStatus,
-    EndpointCounts,
-    EndpointWindow,
-    ErrorCode,
-    LaneState,
-    Settlement,
-    Store,
-    Trigger,
 )
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from store.samples import DAY, DEAD, NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry
-
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import (
     CancelReason,
@@ -12,6 +10,7 @@ from hookstead.delivery.ports import (
     RedeliveryRefusal,
     Store,
 )
+from store.samples import DAY, DEAD, NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry
 
 
 async def expire(store: Store, at: int, *, limit: int = 1000, **days: int) -> int:
