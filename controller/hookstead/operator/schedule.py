@@ -9,6 +9,7 @@ halved when the API server is slow or says 429, recovering by and by. What equal
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,10 +26,10 @@ SETTLE_SECONDS: Final = 2.0
 """How long a status waits for the gateways' answers."""
 TRANSITION_SECONDS: Final = 10.0
 """Between two transitions of one object."""
-ANSWERS_PER_SECOND: Final = 96.0
-"""With a burst of 4: at most 100 within any second."""
-OTHERS_PER_SECOND: Final = 9.0
-"""Without a burst: at most 10 within any second."""
+ANSWERS_PER_SECOND: Final = 98
+OTHERS_PER_SECOND: Final = 9
+"""Both a little below the contract's 100 and 10: what is sent within a second may arrive within less."""
+WINDOW_SECONDS: Final = 1.05
 SLOW_SECONDS: Final = 1.0
 """An answer that takes longer than this halves the pace."""
 LOWEST_SHARE: Final = 1 / 16
@@ -115,25 +116,23 @@ def merge_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class Pace:
-    """A rate with a small burst (GCRA), slowed down by `share`."""
+    """At most `per_second` within any second, slowed down by `share`; a burst may use the second up at once."""
 
-    per_second: float
-    burst: int
+    per_second: int
     share: float = 1.0
-    _due: float = float("-inf")
+    _taken: deque[float] = field(default_factory=deque)
 
     def wait(self, now: float) -> float:
         """Seconds until the next one may go; 0 when it may go now."""
-        return max(0.0, self._due - self._tolerance() - now)
+        limit = max(1, int(self.per_second * self.share))
+        if len(self._taken) < limit:
+            return 0.0
+        return max(0.0, self._taken[-limit] + WINDOW_SECONDS - now)
 
     def take(self, now: float) -> None:
-        self._due = max(self._due, now) + self._interval()
-
-    def _interval(self) -> float:
-        return 1.0 / (self.per_second * self.share)
-
-    def _tolerance(self) -> float:
-        return (self.burst - 1) * self._interval()
+        self._taken.append(now)
+        while len(self._taken) > self.per_second:
+            self._taken.popleft()
 
 
 @dataclass(slots=True)
@@ -166,8 +165,8 @@ class Scheduler:
     _waiting: list[tuple[float, int, Key, int]] = field(default_factory=list)
     _answers: list[tuple[float, int, Key, int]] = field(default_factory=list)
     _others: list[tuple[Urgency, float, int, Key, int]] = field(default_factory=list)
-    _answer_pace: Pace = field(default_factory=lambda: Pace(ANSWERS_PER_SECOND, burst=4))
-    _other_pace: Pace = field(default_factory=lambda: Pace(OTHERS_PER_SECOND, burst=1))
+    _answer_pace: Pace = field(default_factory=lambda: Pace(ANSWERS_PER_SECOND))
+    _other_pace: Pace = field(default_factory=lambda: Pace(OTHERS_PER_SECOND))
     _pause_until: float = float("-inf")
     _eased_at: float = float("-inf")
     _count: int = 0

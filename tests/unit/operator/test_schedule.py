@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hookstead.operator.objects import canonical
-from hookstead.operator.schedule import Key, Pace, Scheduler, Urgency, Write, classify
+from hookstead.operator.schedule import WINDOW_SECONDS, Key, Pace, Scheduler, Urgency, Write, classify
 from hookstead.resources.kinds import Kind
 
 KEY = Key(Kind.ENDPOINT, "a")
@@ -246,12 +246,21 @@ def test_what_is_wanted_while_a_write_is_under_way_follows_it() -> None:
     assert following.after["observedGeneration"] == 2
 
 
-def test_a_pace_with_a_burst_lets_no_more_through_than_rate_and_burst() -> None:
-    pace = Pace(10.0, burst=3)
-    now, taken = 0.0, 0
-    while now < 1.0:
+def test_a_pace_lets_no_more_through_within_any_second() -> None:
+    pace = Pace(10)
+    now, taken = 0.0, []
+    while now < 5.0:
         if pace.wait(now) <= 0:
             pace.take(now)
-            taken += 1
-        now += 0.001
-    assert taken == 12 or taken == 13
+            taken.append(now)
+        now += 0.013
+    assert len(taken) >= 45
+    assert all(later - earlier >= 1.0 for earlier, later in zip(taken, taken[10:], strict=False))
+
+
+def test_a_slowed_pace_lets_its_share_through_and_at_least_one() -> None:
+    pace = Pace(10, share=0.25)
+    assert [pace.wait(0.0) <= 0 and pace.take(0.0) is None for _ in range(4)] == [True, True, False, False]
+    pace.share = 0.01
+    assert pace.wait(0.5) == pytest.approx(WINDOW_SECONDS - 0.5)
+    assert pace.wait(WINDOW_SECONDS) == 0.0
