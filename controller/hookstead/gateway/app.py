@@ -15,6 +15,7 @@ from hookstead.gateway.ingest import Ingest
 from hookstead.gateway.objects import Objects
 from hookstead.gateway.openapi import describe
 from hookstead.gateway.operate import Operate
+from hookstead.gateway.problems import Problem
 from hookstead.gateway.quota import IngestQuota
 from hookstead.gateway.router import Route, Router
 from hookstead.gateway.stream import ActivityStream
@@ -38,9 +39,9 @@ def build_public_router(
     clock: Clock,
     stream: ActivityStream,
     ingest: IngestSettings | None = None,
-    closed: Callable[[], str | None] = lambda: None,
+    closed: Callable[[], Problem | None] = lambda: None,
 ) -> Router:
-    """Everything of section 3. `closed` says why no event is taken (while draining), None when they are."""
+    """Everything of section 3. `closed` says why no event is taken (draining, unconfigured), None when they are."""
     bounds = ingest or IngestSettings()
     handlers = Ingest(
         publisher=engine,

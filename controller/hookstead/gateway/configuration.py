@@ -81,7 +81,7 @@ class Configuration:
         for copy in sorted(candidates, key=lambda one: one.epoch, reverse=True):
             try:
                 await self.push(serial.decompress(copy.document), epoch=copy.epoch, hash_=copy.hash)
-            except (serial.ConfigUnreadable, HashMismatch) as error:
+            except (serial.ConfigUnreadable, HashMismatch, StoreError) as error:
                 log.warning("a copy of the configuration is unusable: %s", error, extra={"action": "config_unusable"})
                 continue
             return True

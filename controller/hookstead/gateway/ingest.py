@@ -23,6 +23,7 @@ _BREATH_BYTES: Final = 256 * 1024
 """After so many bytes of a batch the parser lets others run."""
 
 KINDS: Final = {
+    RefusalKind.NOT_CONFIGURED: ProblemKind.NOT_READY,
     RefusalKind.ENVIRONMENT_DISABLED: ProblemKind.ENVIRONMENT_DISABLED,
     RefusalKind.UNKNOWN_TYPE: ProblemKind.UNKNOWN_EVENT_TYPE,
     RefusalKind.ARCHIVED_TYPE: ProblemKind.ARCHIVED_EVENT_TYPE,
@@ -35,6 +36,7 @@ KINDS: Final = {
 }
 _OF_THE_WHOLE: Final = frozenset(
     {
+        ProblemKind.NOT_READY,
         ProblemKind.ENVIRONMENT_DISABLED,
         ProblemKind.OVER_QUOTA,
         ProblemKind.DRAINING,
@@ -60,7 +62,7 @@ class Ingest:
     now: Callable[[], float]
     event_bytes: int = 1024 * 1024
     quota: IngestQuota | None = None
-    closed: Callable[[], str | None] = lambda: None
+    closed: Callable[[], Problem | None] = lambda: None
     """Why no event is taken at all; None when they are."""
 
     async def one(self, request: Request) -> Response:
@@ -116,9 +118,9 @@ class Ingest:
         return parsed
 
     def _refuse_when_closed(self) -> None:
-        reason = self.closed()
-        if reason is not None:
-            raise refuse(ProblemKind.DRAINING, reason)
+        refusal = self.closed()
+        if refusal is not None:
+            raise ProblemError(refusal)
 
     def _admit(self, events: int) -> None:
         self._refuse_when_closed()

@@ -25,7 +25,9 @@ from hookstead.gateway.app import IngestSettings, build_public_router
 from hookstead.gateway.configuration import Configuration
 from hookstead.gateway.internal import Internal, TokenAuthorizer, internal_router
 from hookstead.gateway.internal_secret import InternalSecret
+from hookstead.gateway.objects import unconfigured
 from hookstead.gateway.options import GatewayOptions, make_authorizer, settle
+from hookstead.gateway.problems import Problem, ProblemKind, problem
 from hookstead.gateway.server import Address, HttpServer
 from hookstead.gateway.stream import ActivityStream
 from hookstead.gateway.system import SystemClock, SystemRandom
@@ -37,7 +39,9 @@ Result = TypeVar("Result")
 
 READY_SECONDS: Final = 2.0
 """How long the store may take to answer a readiness probe."""
-DRAINING: Final = "The gateway is shutting down: send the event again, another process will take it."
+DRAINING: Final = problem(
+    ProblemKind.DRAINING, "The gateway is shutting down: send the event again, another process will take it."
+)
 
 
 class StartError(Exception):
@@ -105,13 +109,16 @@ class GatewayProcess:
         self._engine = engine
         instance = self._random.event_id().removeprefix("msg_")
         self._configuration = Configuration(engine=engine, blobs=self._store, instance=instance, version=__version__)
-        # Listeners first: what is configured must never be dialled before we know our own addresses.
-        await self._listen(engine, self._store, self._configuration)
+        # Addresses first: what is configured must never be dialled before we know our own. Answers last: who comes
+        # early waits, rather than hearing that nothing is configured.
+        await self._bind(engine, self._store, self._configuration)
         if options.internal_listen is not None:
             await self._configuration.boot(options.config_dir)
+        for server in self._servers:
+            await server.serve()
         settle_memory()
 
-    async def _listen(self, engine: Engine, store: Store, configuration: Configuration) -> None:
+    async def _bind(self, engine: Engine, store: Store, configuration: Configuration) -> None:
         options = self.options
         admin = Admin(
             unready=self.unready,
@@ -128,17 +135,18 @@ class GatewayProcess:
                 batch_bytes=options.max_batch_bytes,
                 events_per_second=options.ingest_per_second,
             ),
-            closed=lambda: DRAINING if self._draining else None,
+            closed=self._closed,
         )
         self.public = HttpServer(
             router, authorizer=self._authorizer, local_only=options.local_only, draining=lambda: self._draining
         )
         await self._open("admin", self.admin, options.admin_listen)
+        await self.admin.serve()
         await self._open("public", self.public, options.listen)
         if options.internal_listen is not None:
-            await self._listen_internally(options.internal_listen, Internal(configuration, engine))
+            await self._bind_internally(options.internal_listen, Internal(configuration, engine))
 
-    async def _listen_internally(self, address: Address, internal: Internal) -> None:
+    async def _bind_internally(self, address: Address, internal: Internal) -> None:
         if not self._secret.token:
             log.warning(
                 "no token in --internal-dir or HOOKSTEAD_INTERNAL_TOKEN: the internal port stays closed",
@@ -154,12 +162,17 @@ class GatewayProcess:
         tls = self._secret.tls if server is self.internal else None
         self._servers.append(server)
         try:
-            await server.start(address, tls=tls)
+            await server.bind(address, tls=tls)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}") from error
         shown = ", ".join(f"{host}:{port}" for host, port in server.addresses)
         log.info("the %s port listens on %s", name, shown, extra={"action": "listening"})
+
+    def _closed(self) -> Problem | None:
+        if self._draining:
+            return DRAINING
+        return None if self.engine.config is not None else unconfigured().problem
 
     def _own_listeners(self) -> list[Address]:
         return [address for server in self._servers for address in server.addresses]

@@ -53,12 +53,24 @@ class HttpServer:
         self._reading: Final[set[asyncio.Timeout]] = set()
 
     async def start(self, address: Address, *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
+        """Bind and serve. Raises OSError when the address cannot be had."""
+        await self.bind(address, tls=tls)
+        await self.serve()
+
+    async def bind(self, address: Address, *, tls: ssl.SSLContext | None = None) -> None:
+        """Take the address; who connects waits until `serve`. Raises OSError when it cannot be had."""
         host, port = address
         loop = asyncio.get_running_loop()
         self._connections = ConnectionServer(self._handle, gate=self._gate)
-        self._server = await loop.create_server(self._connections, host or None, port, ssl=tls, backlog=1024)
+        self._server = await loop.create_server(
+            self._connections, host or None, port, ssl=tls, backlog=1024, start_serving=False
+        )
         self._sweeper = loop.create_task(self._sweep(), name="connection sweep")
+
+    async def serve(self) -> None:
+        """Answer, also those who came since `bind`."""
+        assert self._server is not None, "bind() comes first"
+        await self._server.start_serving()
 
     @property
     def addresses(self) -> tuple[Address, ...]:

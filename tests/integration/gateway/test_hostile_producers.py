@@ -62,7 +62,7 @@ class Wire:
 
     async def closed(self) -> bytes:
         """What still comes before the server closes."""
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):
             return await asyncio.wait_for(self.reader.read(), 5)
         return b""
 

@@ -13,7 +13,7 @@ from hookstead.delivery.intake import IncomingEvent, PublishResult, RefusalKind,
 from hookstead.delivery.ports import Accepted, Clash, Duplicate
 from hookstead.gateway.exchange import Request, Response
 from hookstead.gateway.ingest import KINDS, Ingest
-from hookstead.gateway.problems import ProblemError
+from hookstead.gateway.problems import ProblemError, ProblemKind, problem
 from hookstead.gateway.quota import IngestQuota
 
 EVENT = {"type": "order.created", "data": 1}
@@ -229,7 +229,7 @@ async def test_over_the_quota_nothing_is_published() -> None:
 
 async def test_while_draining_nothing_is_published() -> None:
     publisher = Scripted()
-    handlers = ingest(publisher, closed=lambda: "shutting down")
+    handlers = ingest(publisher, closed=lambda: problem(ProblemKind.DRAINING, "shutting down"))
     for call in (handlers.one, handlers.batch):
         with pytest.raises(ProblemError) as caught:
             await call(request([]))
