@@ -183,9 +183,7 @@ async def measure(*, endpoints: int, events: int, connections: int, size: int) -
             accepted = time.perf_counter() - started
             await asyncio.wait_for(complete.wait(), DEADLINE_SECONDS)
             seconds = time.perf_counter() - started
-            measured = Measured(
-                endpoints, events, seconds, accepted, cpu_seconds(pid) - cpu, rss_mib(pid), statuses
-            )
+            measured = Measured(endpoints, events, seconds, accepted, cpu_seconds(pid) - cpu, rss_mib(pid), statuses)
     server.close()
     return measured
 
@@ -206,9 +204,7 @@ def main() -> int:
     print(f"{'endpoints':>9} {'events/s':>9} {'accepted/s':>10} {'CPU us/event':>12} {'RSS MiB':>8}  answers")
     for endpoints in options.endpoints:
         found = asyncio.run(
-            measure(
-                endpoints=endpoints, events=options.events, connections=options.connections, size=options.bytes
-            )
+            measure(endpoints=endpoints, events=options.events, connections=options.connections, size=options.bytes)
         )
         print(
             f"{found.endpoints:>9} {found.events / found.seconds:>9.0f} {found.events / found.accept_seconds:>10.0f} "

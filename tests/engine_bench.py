@@ -122,6 +122,11 @@ class Bench:
         self.settings = EngineSettings(user_agent="Hookstead/test", housekeeping_seconds=3600.0)
 
     async def start(self, config: DeliveryConfig) -> None:
+        await self.boot()
+        await self.engine.apply(config, running=RUNNING)
+
+    async def boot(self) -> None:
+        """Up, but without a configuration."""
         self.outstanding = Outstanding(SQLiteStore(self.path, clock=self.clock, min_free_bytes=0))
         self.store: Any = self.outstanding
         self.engine = Engine(
@@ -132,7 +137,6 @@ class Bench:
             settings=self.settings,
         )
         await self.engine.start()
-        await self.engine.apply(config, running=RUNNING)
 
     async def crash(self) -> None:
         """End without draining; what was in flight is forgotten."""

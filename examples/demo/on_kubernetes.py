@@ -17,9 +17,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.apiserver import ApiServer
 from receivers import Receivers
 from story import PATHS, ROOT, Story, eventually, free_port, kubectl, manifests, ready, run_command, say, stop
+
+from cluster.apiserver import ApiServer
 
 NAMESPACE = "prod"
 ROLE = ROOT / "tests" / "cluster" / "rbac" / "operator.yaml"

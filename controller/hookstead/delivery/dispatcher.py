@@ -45,6 +45,7 @@ RELEASE_AFTER_SECONDS: Final = 5.0
 
 STORE_RETRY_SECONDS: Final = 1.0
 EMPTY_CLAIM_SECONDS: Final = 0.25
+UNSIGNED_RETRY_MS: Final = 30_000
 
 
 class Dispatcher:
@@ -76,6 +77,7 @@ class Dispatcher:
         self._boot = Boot()
         self._environment: EnvironmentConfig | None = None
         self._namespace = ""
+        self._policy = EgressPolicy()
         self._timers: dict[EndpointKey, tuple[float, asyncio.Handle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -130,6 +132,7 @@ class Dispatcher:
         gone = self._drop(wanted.keys())
         for key, endpoint in wanted.items():
             self._place(key, endpoint, policy)
+        self._policy = policy
         for key in gone:
             await self.cancel(key, CancelReason.ENDPOINT_DELETED)
         for lane in tuple(self.lanes.values()):
@@ -156,6 +159,9 @@ class Dispatcher:
         if lane is None:
             lane = self._new_lane(key, endpoint)
             self.lanes[key.name] = lane
+        elif lane.config == endpoint and policy == self._policy:
+            lane.config = endpoint
+            return
         sealed = self._seal(endpoint, policy)
         if lane.config is not endpoint:
             self._adjust(lane, endpoint)
@@ -233,7 +239,7 @@ class Dispatcher:
             not self._stopping
             and not lane.ordered
             and not lane.backlog
-            and lane.held_jobs < lane.window
+            and lane.held_jobs < lane.capacity(self._clock.monotonic())
             and self._budget.has_room(size)
             and lane.hold(self._environment) is None
             and pacing.deferred_until_ms(lane.state, now_ms=self._clock.now_ms()) is None
@@ -278,8 +284,9 @@ class Dispatcher:
         deferred = pacing.deferred_until_ms(lane.state, now_ms=now_ms)
         if deferred is not None and not lane.manual_requested:
             self._wake(lane, (deferred[1] - now_ms) / 1000)
-        elif lane.wants_claim(now_ms=now_ms):
+        elif lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
             lane.claiming = True
+            lane.manual_requested = False
             self._spawn(self._claim(lane))
         elif lane.next_due_ms is not None:
             self._wake(lane, max(0.0, (lane.next_due_ms - now_ms) / 1000))
@@ -289,7 +296,7 @@ class Dispatcher:
             wait = lane.may_start(now_ms=now_ms, monotonic=monotonic)
             if wait is not None:
                 return wait
-            job = lane.take(monotonic=monotonic)
+            job = self._take(lane, monotonic)
             if job is None:
                 break
             self._spawn(self._work(lane, job))
@@ -340,7 +347,7 @@ class Dispatcher:
 
     async def _claim(self, lane: Lane) -> None:
         arrivals = lane.arrivals
-        room = lane.window - lane.held_jobs
+        room = lane.capacity(self._clock.monotonic()) - lane.held_jobs
         now_ms = self._clock.now_ms()
         try:
             claim = await self._store.claim(
@@ -356,7 +363,6 @@ class Dispatcher:
             self._wake(lane, STORE_RETRY_SECONDS)
             return
         lane.claiming = False
-        lane.manual_requested = False
         changed = lane.arrivals != arrivals
         lane.next_due_ms = _earlier(claim.next_due_ms, lane.next_due_ms if changed else None)
         lane.backlog = changed or (claim.next_due_ms is not None and claim.next_due_ms <= now_ms)
@@ -377,8 +383,7 @@ class Dispatcher:
             try:
                 await self._attempt(lane, current)
             finally:
-                lane.finished(current)
-                self._budget.remove(current)
+                lane.finished(current, monotonic=self._clock.monotonic())
             following = self._next(lane)
         self.pump(lane)
 
@@ -390,14 +395,22 @@ class Dispatcher:
         monotonic = self._clock.monotonic()
         if lane.may_start(now_ms=self._clock.now_ms(), monotonic=monotonic) is not None:
             return None
-        return lane.take(monotonic=monotonic)
+        return self._take(lane, monotonic)
+
+    def _take(self, lane: Lane, monotonic: float) -> Job | None:
+        """The next job, under way from now on: it no longer counts against what may wait in memory."""
+        job = lane.take(monotonic=monotonic)
+        if job is not None:
+            self._budget.remove(job)
+        return job
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
         sealed, started_ms = lane.sealed, self._clock.now_ms()
         request = None if sealed is None else sealed.request(job, namespace=self._namespace, now_ms=started_ms)
         if request is None:
+            # compile() sees to it that one key never expires; should none sign all the same, wait, do not spin.
             await self._store.release([job.delivery_id])
-            lane.backlog = True
+            lane.next_due_ms = started_ms + UNSIGNED_RETRY_MS
             return
         began = self._clock.monotonic()
         result = await self._transport.send(request)

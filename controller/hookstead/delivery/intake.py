@@ -28,6 +28,7 @@ class IncomingEvent:
 class RefusalKind(StrEnum):
     """Why an event was refused before it was stored."""
 
+    NOT_CONFIGURED = "NotConfigured"
     ENVIRONMENT_DISABLED = "EnvironmentDisabled"
     UNKNOWN_TYPE = "UnknownType"
     ARCHIVED_TYPE = "ArchivedType"

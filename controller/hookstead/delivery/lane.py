@@ -18,6 +18,8 @@ from hookstead.resources.kinds import EndpointState, Ordering
 WINDOW_FACTOR: Final = 2
 """Ready deliveries that a lane keeps in memory, in multiples of what it may have under way."""
 
+FLOW_SECONDS: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -46,6 +48,7 @@ class Lane:
     manual: deque[Job] = field(default_factory=deque)
     in_flight: int = 0
     scheduled_in_flight: int = 0
+    last_finish: float = float("-inf")
     reserved: int = 0
     probing: bool = False
     backlog: bool = False
@@ -64,10 +67,15 @@ class Lane:
     def max_in_flight(self) -> int:
         return self.config.delivery.max_in_flight
 
-    @property
-    def window(self) -> int:
-        """How many claimed jobs the lane may hold, those under way included."""
-        return 1 if self.ordered else WINDOW_FACTOR * self.max_in_flight
+    def capacity(self, monotonic: float) -> int:
+        """How many claimed jobs the lane may hold, those under way included: twice what it may have under way while
+        attempts finish, just that while none does.
+
+        What an endpoint that does not answer cannot take stays in the store: a thousand of them must not fill the
+        memory that the others share.
+        """
+        finishes = monotonic - self.last_finish < FLOW_SECONDS
+        return WINDOW_FACTOR * self.max_in_flight if finishes else self.max_in_flight
 
     @property
     def held_jobs(self) -> int:
@@ -107,7 +115,7 @@ class Lane:
             return Wait((deferred[1] - now_ms) / 1000)
         if self.state.circuit_opened_ms is not None and (self.probing or self.in_flight):
             return Wait(None)
-        if self.ordered and self.scheduled_in_flight:
+        if self.ordered and self.scheduled_in_flight and self.ready[0].in_order:
             return Wait(None)
         return None
 
@@ -124,16 +132,17 @@ class Lane:
         self.probing = self.probing or self.state.circuit_opened_ms is not None
         return job
 
-    def finished(self, job: Job) -> None:
+    def finished(self, job: Job, *, monotonic: float) -> None:
         """The job is no longer under way."""
         self.in_flight -= 1
+        self.last_finish = monotonic
         if job.in_order and job.trigger is Trigger.SCHEDULED:
             self.scheduled_in_flight -= 1
         if not self.in_flight:
             self.probing = False
 
-    def wants_claim(self, *, now_ms: int) -> bool:
-        """Whether asking the store is worth it: something is due there, and half of the window is free."""
+    def wants_claim(self, *, now_ms: int, monotonic: float) -> bool:
+        """Whether asking the store is worth it: something is due there, and half of the capacity is free."""
         waiting = self.backlog or self.manual_requested
         due = waiting or (self.next_due_ms is not None and self.next_due_ms <= now_ms)
-        return due and not self.claiming and self.held_jobs * 2 <= self.window
+        return due and not self.claiming and self.held_jobs * 2 <= self.capacity(monotonic)

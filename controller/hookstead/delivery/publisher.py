@@ -108,7 +108,11 @@ class Publisher:
     def _closed(self, count: int) -> Refused | None:
         if self._draining:
             return Refused(RefusalKind.DRAINING, "The gateway is shutting down; send the event again.", 1)
-        if self._router is None or not self._enabled:
+        if self._router is None:
+            return Refused(
+                RefusalKind.NOT_CONFIGURED, "This gateway has no configuration yet; send the event again.", 5
+            )
+        if not self._enabled:
             return Refused(
                 RefusalKind.ENVIRONMENT_DISABLED,
                 "Webhooks are disabled in this environment: spec.state of WebhookEnvironment default is not Enabled.",
@@ -139,7 +143,7 @@ class Publisher:
     def _prepare(self, index: int, event: IncomingEvent) -> _Routed | Refused:
         catalog, router = self._catalog, self._router
         if catalog is None or router is None:
-            return Refused(RefusalKind.ENVIRONMENT_DISABLED, "No configuration is in force.")
+            return Refused(RefusalKind.NOT_CONFIGURED, "No configuration is in force.", 5)
         mismatch = catalog.check(event)
         refused = catalog.enforced(mismatch)
         if refused is not None:

@@ -5,6 +5,7 @@ An index over channels and types makes the cost of an event depend on who may ma
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,12 @@ def gets_new_events(endpoint: EndpointConfig) -> bool:
     return endpoint.verdict.is_accepted and endpoint.state is not EndpointState.DISABLED
 
 
+@functools.lru_cache(maxsize=8192)
+def _compiled(text: str) -> EventFilter:
+    """Kept across configurations: a change of one endpoint must not compile the filters of all."""
+    return compile_filter(text)
+
+
 class Router:
     """The selection rule over one configuration. `route` is pure; the same event gives the same route."""
 
@@ -58,7 +65,7 @@ class Router:
 
     def _add(self, endpoint: EndpointConfig) -> None:
         if endpoint.filter is not None:
-            self._filters[endpoint.identity.name] = compile_filter(endpoint.filter)
+            self._filters[endpoint.identity.name] = _compiled(endpoint.filter)
         if endpoint.channels is None:
             self._every_channel.add(endpoint)
             return

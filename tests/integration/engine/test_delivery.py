@@ -516,3 +516,61 @@ def test_a_step_of_the_wall_clock_delays_no_retry_for_long(bench: Any) -> None:
         await b.stop()
 
     bench(scenario)
+
+
+def test_without_a_configuration_events_are_refused_for_now(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.boot()
+        (answer,) = await b.publish()
+        assert isinstance(answer, Refused)
+        assert (answer.kind, answer.retry_after_seconds) == (RefusalKind.NOT_CONFIGURED, 5)
+        await b.crash()
+
+    bench(scenario)
+
+
+def test_an_unchanged_endpoint_is_left_alone_by_a_new_configuration(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("a"), endpoint("b")))
+        before = b.engine.report(after=None).cursor
+        await b.apply(config(endpoint("a"), endpoint("b", description="new")))
+        assert [item.name for item in b.engine.report(after=before).endpoints] == ["b"]
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_a_thousand_endpoints_that_never_answer_fill_no_memory(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        b.transport.seconds = 10.0
+        await b.start(config(*[endpoint(f"e{n}", types=[f"t{n}"]) for n in range(50)]))
+        for n in range(50):
+            await b.publish(*[event(f"t{n}")] * 60)
+        await b.pass_time(2)
+        metrics = b.engine.metrics()
+        assert metrics.in_flight == 50 * 20
+        assert metrics.memory_jobs == 0
+        await b.pass_time(100)
+        assert {row.status for row in await b.deliveries()} == {DeliveryStatus.DELIVERED}
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_a_replay_does_not_wait_for_the_head_of_an_ordered_endpoint(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e", delivery=DeliverySpec(ordering=Ordering.ORDERED))))
+        await b.publish(event(data=b"1"))
+        await b.pass_time(1)
+        (first,) = await b.deliveries()
+        b.transport.seconds = 10.0
+        await b.publish(event(data=b"2"), event(data=b"3"))
+        await b.pass_time(1)
+        assert await b.engine.redeliver(first.id) is None
+        await b.pass_time(1)
+        assert b.transport.under_way["e"] == 2
+        await b.pass_time(30)
+        await b.stop()
+
+    bodies = [json.loads(one.request.body)["data"] for one in bench(scenario).transport.sent]
+    assert bodies == [1, 2, 1, 3]
