@@ -31,6 +31,7 @@ def open_writer(path: Path, settings: Settings) -> apsw.Connection:
         ) from error
     try:
         connection.set_busy_timeout(_BUSY_MS)
+        _require_writable(connection, path)
         require_ours(connection, str(path))
         _make_durable(connection, path, settings)
         migrate(connection, str(path))
@@ -46,6 +47,15 @@ def open_writer(path: Path, settings: Settings) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def _require_writable(connection: apsw.Connection, path: Path) -> None:
+    """SQLite opens a file that it may not write for reading, and tells at the first write only."""
+    if connection.readonly("main"):
+        raise StoreRefused(
+            f"store {path}: the file may only be read; it must be writable for this user, on a disk that is not "
+            "mounted read-only"
+        )
 
 
 def _make_durable(connection: apsw.Connection, path: Path, settings: Settings) -> None:

@@ -76,6 +76,24 @@ def require_local_disk(folder: Path, *, type_of: Callable[[Path], int | None] = 
         )
 
 
+def claim_file(path: Path) -> FileLock:
+    """Make the store's folder where it is missing, and hold the store's lock. Raises StoreRefused."""
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        require_local_disk(folder)
+        lock = FileLock(path.with_name(path.name + ".lock"))
+        lock.acquire(path)
+    except OSError as error:
+        if folder.exists() and not folder.is_dir():
+            raise StoreRefused(f"store {path}: {folder} is no folder; choose another path for --store") from error
+        raise StoreRefused(
+            f"store {path}: {(error.strerror or str(error)).lower()} ({error.filename or folder}); "
+            "the folder must be writable for this user, on a disk that is not mounted read-only"
+        ) from error
+    return lock
+
+
 class FileLock:
     """An exclusive flock(2) beside the database, for as long as the store is open.
 

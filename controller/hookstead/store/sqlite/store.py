@@ -46,8 +46,7 @@ from hookstead.store.sqlite.connect import open_checkpointer, open_reader, open_
 from hookstead.store.sqlite.faults import Health
 from hookstead.store.sqlite.files import (
     DiskWatermark,
-    FileLock,
-    require_local_disk,
+    claim_file,
     require_sqlite,
     sync_folder,
 )
@@ -83,10 +82,7 @@ class SQLiteStore:
         self._clock = clock
         require_sqlite()
         path = path.absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        require_local_disk(path.parent)
-        self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._lock.acquire(path)
+        self._lock = claim_file(path)
         try:
             self._open(path, min_free_bytes)
         except BaseException:
