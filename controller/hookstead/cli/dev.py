@@ -100,6 +100,8 @@ async def _serve(given: argparse.Namespace, directory: Path) -> int:
             await Session(folder, environment, process, namespace=given.namespace).run()
         finally:
             await process.drain_and_stop()
+    if process.failure is not None:
+        raise CommandError(process.failure)
     print("stopped", flush=True)
     return OK
 

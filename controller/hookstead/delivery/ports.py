@@ -487,6 +487,10 @@ class Store(Protocol):
     or StoreFull (disk watermark); nothing was changed then.
     """
 
+    @property
+    def failure(self) -> str | None:
+        """Why the store was given up for good; None while it works. A process that sees one should end."""
+
     async def boot(self, *, recent_limit: int) -> Boot:
         """State for a starting engine; all claims of a former life of this process are void."""
 

@@ -39,6 +39,8 @@ Result = TypeVar("Result")
 
 READY_SECONDS: Final = 2.0
 """How long the store may take to answer a readiness probe."""
+STORE_LOOK_SECONDS: Final = 0.5
+"""How soon a store that was given up ends the process."""
 DRAINING: Final = problem(
     ProblemKind.DRAINING, "The gateway is shutting down: send the event again, another process will take it."
 )
@@ -107,6 +109,7 @@ class GatewayProcess:
         )
         await engine.start()
         self._engine = engine
+        self._tasks.append(asyncio.create_task(self._watch_store(self._store), name="store watch"))
         instance = self._random.event_id().removeprefix("msg_")
         self._configuration = Configuration(engine=engine, blobs=self._store, instance=instance, version=__version__)
         # Addresses first: what is configured must never be dialled before we know our own. Answers last: who comes
@@ -137,9 +140,7 @@ class GatewayProcess:
             ),
             closed=self._closed,
         )
-        self.public = HttpServer(
-            router, authorizer=self._authorizer, local_only=options.local_only, draining=lambda: self._draining
-        )
+        self.public = HttpServer(router, authorizer=self._authorizer, local_only=options.local_only)
         await self._open("admin", self.admin, options.admin_listen)
         await self.admin.serve()
         await self._open("public", self.public, options.listen)
@@ -208,11 +209,25 @@ class GatewayProcess:
             return f"The store does not answer: {error}"
         return None
 
+    @property
+    def failure(self) -> str | None:
+        """Why this process ends although nobody asked it to; None where it does not."""
+        return self._store.failure if self._store is not None else None
+
+    async def _watch_store(self, store: Store) -> None:
+        """After a failed write or fsync only a new process knows what the disk has: end, and let it look."""
+        while store.failure is None:  # noqa: ASYNC110  (it fails on a thread that knows no loop)
+            await asyncio.sleep(STORE_LOOK_SECONDS)
+        log.error("ending, because the store failed: %s", store.failure, extra={"action": "store_failed"})
+        self.request_stop()
+
     def request_stop(self) -> None:
         """Refuse new events from now on; `wait` returns. Asked twice, the drain waits for nothing."""
         if self._stop.is_set():
             self._hurry.set()
         self._draining = True
+        if self.public is not None:
+            self.public.close_after_answers()
         self._stop.set()
 
     async def wait(self) -> None:
@@ -222,11 +237,16 @@ class GatewayProcess:
     # ------------------------------------------------------------------------------------------ stop
 
     async def drain_and_stop(self) -> None:
-        """Finish what is in flight within `drain_seconds`, then close everything. What is left stays in the store."""
+        """Finish what is in flight within `drain_seconds`, then close everything. What is left stays in the store.
+
+        With a store that failed there is nothing to wait for: no attempt could be recorded.
+        """
         self._draining = True
+        if self.public is not None:
+            self.public.close_after_answers()
         self._stop.set()
         log.info("draining", extra={"action": "draining", "seconds": self.options.drain_seconds})
-        if self._engine is not None:
+        if self._engine is not None and self.failure is None:
             drain = asyncio.create_task(self._engine.drain(deadline_seconds=self.options.drain_seconds))
             hurry = asyncio.create_task(self._hurry.wait())
             await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -258,13 +278,16 @@ class GatewayProcess:
 
 
 async def serve(options: GatewayOptions) -> int:
-    """The whole life of `hookstead gateway`; the exit code. Raises OptionsError, StartError."""
+    """The whole life of `hookstead gateway`; the exit code: 1 where its store failed.
+
+    Raises OptionsError, StartError.
+    """
     process = GatewayProcess(options)
     with stopping_signals(process):
         await process.start()
         await process.wait()
         await process.drain_and_stop()
-    return 0
+    return 0 if process.failure is None else 1
 
 
 @contextlib.contextmanager
