@@ -188,11 +188,20 @@ class Home:
 
     folder: Path
     session: aiohttp.ClientSession
+    store: Path
     lives: list[Life] = field(default_factory=list)
 
     @property
-    def store(self) -> Path:
-        return self.folder / "data" / "store.db"
+    def environment(self) -> dict[str, str]:
+        """Variables for our programs, none of the caller's own HOOKSTEAD_… among them."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HOOKSTEAD_")}
+        return {
+            **kept,
+            "HOME": str(self.folder),
+            "PYTHONPATH": os.pathsep.join([str(CONTROLLER), str(Path(__file__).parents[1])]),
+            "PYTHONUNBUFFERED": "1",
+            "HOOKSTEAD_INTERNAL_TOKEN": TOKEN,
+        }
 
     def configure(self, configuration: DeliveryConfig, *, sequence: int = 1) -> None:
         """Mount a configuration, as the operator's Secrets would be."""
@@ -203,28 +212,20 @@ class Home:
         (mounted / "config-0.json.gz").write_bytes(serial.compress(document))
         (mounted / "config-0.meta.json").write_bytes(msgspec.json.encode(meta))
 
-    def launch(
-        self, *flags: str, preface: str = "", wrapper: Sequence[str | Path] = (), store: Path | None = None
-    ) -> Life:
+    def launch(self, *flags: str, preface: str = "", wrapper: Sequence[str | Path] = ()) -> Life:
         """Start a program without waiting for anything."""
         ports = [
             word for flag in ("listen", "admin-listen", "internal-listen") for word in (f"--{flag}", "127.0.0.1:0")
         ]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HOOKSTEAD_")}
         minimum = () if "--min-free-bytes" in flags else ("--min-free-bytes", "0")
         child = Child(
             [
                 *(*wrapper, sys.executable, "-c", preface + _MAIN, "gateway", "--auth", "none", "--allow-loopback"),
-                *("--store", f"sqlite:{store or self.store}", "--config-dir", self.folder / "config", *minimum),
+                *("--store", f"sqlite:{self.store}", "--config-dir", self.folder / "config", *minimum),
                 *(*ports, *flags),
             ],
             log=self.folder / f"gateway-{len(self.lives)}.log",
-            environment={
-                **kept,
-                "PYTHONPATH": os.pathsep.join([str(CONTROLLER), str(Path(__file__).parents[1])]),
-                "PYTHONUNBUFFERED": "1",
-                "HOOKSTEAD_INTERNAL_TOKEN": TOKEN,
-            },
+            environment=self.environment,
         )
         life = Life(child, self.session)
         self.lives.append(life)
@@ -250,11 +251,10 @@ class Home:
 
 
 @contextlib.asynccontextmanager
-async def home(folder: Path, *objects: Any) -> AsyncIterator[Home]:
+async def home(folder: Path, *objects: Any, store: Path | None = None) -> AsyncIterator[Home]:
     """A place for gateways that run on these objects, and an environment that may reach loopback."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
-        place = Home(folder, session)
-        place.store.parent.mkdir()
+        place = Home(folder, session, store or folder / "store.db")
         place.configure(config(*objects))
         try:
             yield place

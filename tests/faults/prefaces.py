@@ -18,3 +18,38 @@ def open_store(url, *, min_free_bytes, clock):
 process.open_store = open_store
 """
 """A store that answers before the disk has it: the control that must be caught."""
+
+TMPFS_IS_NFS: Final = """
+from hookstead.store.sqlite import files
+files.NETWORK_FILE_SYSTEMS[0x01021994] = "NFS"
+"""
+"""statfs(2) of a real tmpfs, taken for that of a network file system."""
+
+FAILING_SYNC: Final = """
+import apsw, os
+from pathlib import Path
+from hookstead.gateway import process
+from hookstead.store.sqlite.settings import Settings
+from hookstead.store.sqlite.store import SQLiteStore
+
+class Disk(apsw.VFS):
+    def __init__(self):
+        super().__init__("failing", "unix")
+    def xOpen(self, name, flags):
+        return File("unix", name, flags)
+
+class File(apsw.VFSFile):
+    def xSync(self, flags):
+        if os.path.exists(os.environ["HOME"] + "/broken"):
+            raise apsw.IOError("the disk does not sync")
+        super().xSync(flags)
+
+disk = Disk()
+
+def open_store(url, *, min_free_bytes, clock):
+    path = Path(url.removeprefix("sqlite:"))
+    return SQLiteStore(path, clock=clock, min_free_bytes=min_free_bytes, settings=Settings(vfs="failing"))
+
+process.open_store = open_store
+"""
+"""A disk whose fsync fails for as long as there is a file `broken` in the home folder."""

@@ -25,6 +25,7 @@ from faults.load import Ledger, body, load
 from faults.sink import Sink, sink
 from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
 from hookstead.store.sqlite.codec import EVENT, unpack_id
+from hookstead.store.sqlite.rows import fetch
 
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "5"))
 SECONDS_PER_CYCLE: Final = 8
@@ -51,16 +52,17 @@ def books(place: Home) -> Books:
     copy = place.folder / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for file in place.store.parent.glob("store.db*"):
+    for file in place.folder.glob("store.db*"):
         shutil.copy(file, copy)
     connection = apsw.Connection(str(copy / "store.db"))
     try:
         assert connection.pragma("integrity_check") == "ok"
-        events = {unpack_id(EVENT, key) for (key,) in connection.execute("SELECT id FROM events")}
-        rows = connection.execute(
+        events = {unpack_id(EVENT, key) for (key,) in fetch(connection, "SELECT id FROM events")}
+        rows = fetch(
+            connection,
             "SELECT p.name, e.id, d.attempt_count, d.status FROM deliveries d JOIN events e ON e.seq = d.event_seq"
-            " JOIN endpoints p ON p.id = d.endpoint_id"
-        ).fetchall()
+            " JOIN endpoints p ON p.id = d.endpoint_id",
+        )
     finally:
         connection.close()
     return Books(
