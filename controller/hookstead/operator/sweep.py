@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 PERIOD_SECONDS: Final = 600.0
 AFTER_RELIST_SECONDS: Final = 1.0
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 2.0
+PATIENCE_PER_THOUSAND_SECONDS: Final = 1.5
 """How long the barrier waits for the feed to bring what a list has, before it lists again."""
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
@@ -100,9 +101,10 @@ class Sweeper:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
                 continue
-            deadline = loop.time() + PATIENCE_SECONDS
+            count = sum(len(listing.items) for listing in listings.kinds.values())
+            deadline = loop.time() + PATIENCE_SECONDS + PATIENCE_PER_THOUSAND_SECONDS * count / 1000
             while loop.time() < deadline:
-                if self._compare(listings) == 0:
+                if not self._is_short(listings) and self._compare(listings) == 0:
                     log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
                     return
                 await asyncio.sleep(0.05)
@@ -139,6 +141,12 @@ class Sweeper:
         if self._pod_selector is not None:
             pods = await self._kube.list_metadata(core_path(PODS, self._namespace), label_selector=self._pod_selector)
         return Listings(kinds=kinds, secrets=secrets, pods=pods)
+
+    def _is_short(self, listings: Listings) -> bool:
+        """Whether something must be missing still, told by numbers alone: comparing ten thousand names costs."""
+        return len(self._secrets.labelled) < len(listings.secrets.items) or any(
+            len(self._objects.kinds[kind]) < len(listing.items) for kind, listing in listings.kinds.items()
+        )
 
     def _compare(self, listings: Listings) -> int:
         """Remove ghosts; how many names the feed has still to bring."""
