@@ -32,6 +32,8 @@ INTERNAL_NAME: Final = "hookstead-internal"
 UNAVAILABLE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 5
 POLL_GRACE_SECONDS: Final = 3.0
+BREATHER_SECONDS: Final = 0.3
+BREATHER_CEILING_SECONDS: Final = 5.0
 PUSH_SECONDS: Final = 30.0
 RETRY_FLOOR_SECONDS: Final = 0.2
 RETRY_CEILING_SECONDS: Final = 1.0
@@ -319,8 +321,7 @@ class _Link:
         self._answered()
         self._learn(report.running)
         self._fleet.listeners.reported(self.address, report)
-        if not report.cursor:
-            await asyncio.sleep(1.0)
+        await asyncio.sleep(_breather(report))
         return report.cursor
 
     def _expect_ok(self, status: int, body: bytes) -> None:
@@ -373,6 +374,11 @@ class _Link:
             extra={"action": "gateway-down", "gateway": self.address, "error": self._failure},
         )
         self._fleet.listeners.changed()
+
+
+def _breather(report: Report) -> float:
+    """Seconds before the next poll: under load every poll is answered at once, and a large answer costs both sides."""
+    return min(BREATHER_SECONDS + len(report.endpoints) / 1000, BREATHER_CEILING_SECONDS)
 
 
 def _decoded(decoder: Any, body: bytes) -> Any:

@@ -186,7 +186,10 @@ class KubeClient:
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{what}: {error}") from error
         if status < 300:
-            return self._decoder.decode(raw) if raw else {}
+            try:
+                return self._decoder.decode(raw) if raw else {}
+            except msgspec.DecodeError as error:
+                raise Unavailable(f"{what}: the answer is not JSON: {error}", status=status) from error
         raise _failure(what, status, raw, answer_headers)
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from hookstead.config.model import DeliveryConfig, Epoch
 from hookstead.config.serial import ConfigUnreadable, decode, digest, from_shards
-from hookstead.operator.kube import KubeClient, KubeError, NotFound, core_path
+from hookstead.operator.kube import METADATA, KubeClient, KubeError, NotFound, core_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +32,7 @@ TERM: Final = "hookstead.dev/config-term"
 MAX_SHARDS: Final = 16
 """The chart projects shards 0 to 15."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "hookstead"}
+VERIFY_SECONDS: Final = 60.0
 WRITE_INTERVAL_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
 
@@ -179,6 +180,7 @@ class Publisher:
         self._namespace: Final = namespace
         self._may_write: Final = may_write
         self._latest: Shards | None = None
+        self._written: Shards | None = None
         self._wake: Final = asyncio.Event()
         self.problem = ""
 
@@ -212,9 +214,40 @@ class Publisher:
                 continue
             self.problem = ""
             retry = 0.5
+            self._written = shards
             if self._latest is shards:
                 self._latest = None
             await asyncio.sleep(WRITE_INTERVAL_SECONDS)
+
+    async def verify(self) -> None:
+        """Look every minute whether what was written is still there, and write it again where it is not."""
+        while True:
+            await asyncio.sleep(VERIFY_SECONDS)
+            written = self._written
+            if written is None or not self.idle:
+                continue
+            try:
+                intact = await is_intact(self._kube, written, namespace=self._namespace)
+            except KubeError as error:
+                log.warning(
+                    "the stored configuration was not looked at", extra={"action": "config-verify", "error": str(error)}
+                )
+                continue
+            if not intact and self.idle:
+                log.warning("the stored configuration was changed or deleted", extra={"action": "config-verify"})
+                self.hand_in(written)
+
+
+async def is_intact(kube: KubeClient, shards: Shards, *, namespace: str) -> bool:
+    """Whether every shard's Secret is there and says that it belongs to this configuration. Raises KubeError."""
+    for number in range(len(shards.pieces)):
+        try:
+            body = await kube.get(core_path("secrets", namespace, shard_name(number)), accept=METADATA)
+        except NotFound:
+            return False
+        if (body["metadata"].get("annotations") or {}).get(HASH) != shards.digest:
+            return False
+    return True
 
 
 def _piece(body: Mapping[str, Any], number: int) -> bytes:

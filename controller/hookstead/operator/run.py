@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 CREDENTIALS_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 1.0
+CONFLICT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
 
@@ -250,6 +251,7 @@ class Operator:
         jobs: dict[str, Coroutine[Any, Any, Any]] = {
             "reconcile": self._reconcile_when_synchronised(),
             "publisher": self._publisher.run(),
+            "publication": self._publisher.verify(),
             "resolver": self._resolver.run(),
             "assess": self._reporter.assess(),
             "status writer": self._reporter.write(),
@@ -399,7 +401,7 @@ async def _persistently(what: str, attempt: Any) -> Any:
         try:
             return await attempt()
         except Conflict:
-            continue
+            await asyncio.sleep(CONFLICT_SECONDS)
         except KubeError as error:
             log.warning("cannot prepare yet", extra={"action": "prepare", "what": what, "error": str(error)})
             await asyncio.sleep(retry)
