@@ -76,7 +76,9 @@ class Ingest:
     async def batch(self, request: Request) -> Response:
         """`POST /v1/events/batch`: one result per item, in order."""
         refuse_parameters(request)
-        parse, documents, depth = split_batch(request)
+        # A large one off the loop: others must not wait for its brackets.
+        large = len(request.body) > _BREATH_BYTES
+        parse, documents, depth = await asyncio.to_thread(split_batch, request) if large else split_batch(request)
         if len(documents) > MAX_ITEMS:
             raise refuse(
                 ProblemKind.TOO_LARGE,

@@ -7,6 +7,7 @@ checked here: UTF-8, and nesting over 256. It refuses lone surrogates, NaN and a
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from typing import Final
 
@@ -64,14 +65,55 @@ def members(document: bytes, *, depth: int = 0) -> dict[str, bytes]:
 
 
 def elements(document: bytes) -> list[bytes]:
-    """The elements of a JSON array, each one's own bytes, not yet checked beyond the grammar. Raises MalformedJson."""
+    """The elements of a JSON array, each one's own bytes, not yet checked beyond the grammar. Raises MalformedJson.
+
+    An element that is JSON by its grammar and refused here all the same (lone surrogates, deep nesting) must not take
+    the others with it: such an array is cut apart by its brackets alone.
+    """
     _refuse_other_encodings(document)
     try:
         return [bytes(element) for element in _LIST.decode(document)]
     except msgspec.ValidationError:
         raise MalformedJson(f"expected an array, found {kind_of(document)}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _malformed(document, error) from None
+        cut = None
+        if isinstance(error, RecursionError) or _SURROGATE.search(document) is not None:
+            cut = cut_apart(document)
+        if cut is None:
+            raise _malformed(document, error) from None
+        return cut
+
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]")
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
+CUT_TOKENS: Final = 2_000_000
+"""Strings, brackets and commas of an array that is cut apart; about half a second."""
+
+
+def cut_apart(document: bytes) -> list[bytes] | None:
+    """The elements of an array by its brackets, strings and commas; None where these do not make one."""
+    body = document.strip(b" \t\r\n")
+    if not (body.startswith(b"[") and body.endswith(b"]")):
+        return None
+    pieces: list[bytes] = []
+    depth, start, end = 0, 1, len(body) - 1
+    for count, token in enumerate(_TOKEN.finditer(body)):
+        at, first = token.start(), body[token.start()]
+        if first == _QUOTE:
+            if token.end() == at + 1:
+                return None
+            continue
+        if first != _COMMA:
+            depth += 1 if first in b"[{" else -1
+        if (depth == 1 and first == _COMMA) or (depth == 0 and at == end):
+            pieces.append(body[start:at].strip(b" \t\r\n"))
+            start = at + 1
+        elif depth == 0 or count > CUT_TOKENS:
+            return None
+    return pieces if depth == 0 and all(pieces) else None
+
+
+_QUOTE, _COMMA = b'",'
 
 
 def kind_of(document: bytes) -> str:

@@ -1,7 +1,7 @@
-"""A listener: requests from aiohttp, checked in one order, to handlers and back.
+"""A listener: exchanges from connections, checked in one order, to handlers and back.
 
-The order is the cheapest refusal first, and nothing of a body is read before its sender is known: Host and Origin,
-route, credentials, Content-Encoding, Expect, size, deadline.
+The order is the cheapest refusal first, and nothing of a body is waited for before its sender is known: Host and
+Origin, route, credentials, Content-Encoding, Expect, size, deadline.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from hookstead.gateway.authorize import ANYONE, Authorizer, Caller, OpenAuthorizer, Scope
-from hookstead.gateway.connection import SERVER, Connection, ConnectionServer, Gate, Limits, to_aiohttp
-from hookstead.gateway.exchange import Answer, EventStream, Request, problem_response
+from hookstead.gateway.exchange import Answer, Request, problem_response
+from hookstead.gateway.http1 import Connection, Exchange, Gate, Limits, too_large
 from hookstead.gateway.loopback import foreign
 from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, problem
 from hookstead.gateway.router import Route, Router
@@ -39,18 +36,16 @@ class HttpServer:
         authorizer: Authorizer | None = None,
         limits: Limits | None = None,
         local_only: bool = False,
-        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.router: Final = router
         self._authorizer: Final = authorizer or OpenAuthorizer()
         self._limits: Final = limits or Limits()
         self._local_only: Final = local_only
-        self._draining: Final = draining
-        self._gate: Final = Gate(self._limits)
-        self._connections: ConnectionServer | None = None
+        self._gate: Final = Gate(
+            self, self._limits, largest_body=max((route.body_limit for route in router.routes), default=0)
+        )
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._reading: Final[set[asyncio.Timeout]] = set()
 
     async def start(self, address: Address, *, tls: ssl.SSLContext | None = None) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
@@ -61,9 +56,8 @@ class HttpServer:
         """Take the address; who connects waits until `serve`. Raises OSError when it cannot be had."""
         host, port = address
         loop = asyncio.get_running_loop()
-        self._connections = ConnectionServer(self._handle, gate=self._gate)
         self._server = await loop.create_server(
-            self._connections, host or None, port, ssl=tls, backlog=1024, start_serving=False
+            lambda: Connection(self._gate), host or None, port, ssl=tls, backlog=1024, start_serving=False
         )
         self._sweeper = loop.create_task(self._sweep(), name="connection sweep")
 
@@ -82,22 +76,26 @@ class HttpServer:
     def port(self) -> int:
         return self.addresses[0][1]
 
-    async def stop(self, *, grace_seconds: float = 2.0) -> None:
-        """Take no new connection, let handlers finish within the grace, close the rest.
+    def close_after_answers(self) -> None:
+        """From now on every answer is its connection's last, so that clients go elsewhere."""
+        self._gate.closing = True
 
-        Bodies that are not complete are not waited for: nothing that was promised hangs on them.
-        """
-        if self._server is None or self._connections is None or self._sweeper is None:
+    async def stop(self, *, grace_seconds: float = 2.0) -> None:
+        """Take no new connection, let handlers finish within the grace, close the rest."""
+        if self._server is None or self._sweeper is None:
             return
         self._server.close()
+        self._server = None
+        self._gate.closing = True
         self._sweeper.cancel()
-        self._connections.pre_shutdown()
-        for deadline in self._reading:
-            deadline.reschedule(asyncio.get_running_loop().time())
-        await self._connections.shutdown(grace_seconds)
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
-        self._server = None
+        at_work = [task for connection in tuple(self._gate.connections) if (task := connection.shut()) is not None]
+        if at_work:
+            await asyncio.wait(at_work, timeout=grace_seconds)
+        for connection in tuple(self._gate.connections):
+            connection.abort()
+        await asyncio.gather(*at_work, return_exceptions=True)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -105,45 +103,36 @@ class HttpServer:
             await asyncio.sleep(self._limits.sweep_seconds)
             self._gate.sweep(loop.time())
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        connection.begin()
-        last = False
+    async def answer(self, exchange: Exchange) -> Answer:
+        """`http1.Service`: the answer to one exchange, whatever happens."""
         try:
-            answer = await self._answer(request)
+            return await self._answer(exchange)
         except ProblemError as error:
-            answer = problem_response(error.problem)
-            last = error.problem.kind in _BREAKS_CONNECTION
-        finally:
-            connection.end()
-        if isinstance(answer, EventStream):
-            return await self._stream(request, answer)
-        response = to_aiohttp(answer)
-        if last or self._draining():
-            response.force_close()
-        return response
+            return problem_response(error.problem)
+        except Exception:
+            # The boundary: a fault of one handler is that request's, and its details are for the log alone.
+            log.exception("a handler failed", extra={"action": "request_failed", "method": exchange.method})
+            return problem_response(_FAULT)
 
-    async def _answer(self, request: web.BaseRequest) -> Answer:
-        headers = request.headers
+    async def _answer(self, exchange: Exchange) -> Answer:
+        fields = exchange.fields
         if self._local_only:
-            _raise(foreign(headers.get("Host"), headers.get("Origin")))
-        path, query = _target(request.raw_path)
-        match = self.router.match(request.method, path)
+            _raise(foreign(fields.get("host"), fields.get("origin")))
+        path, query = _target(exchange.target)
+        match = self.router.match(exchange.method, path)
         if isinstance(match, Problem):
             raise ProblemError(match)
         route = match.route
         caller = ANYONE
         if route.scope is not None:
-            caller = await self._identify(headers.get("Authorization"), route.scope)
-        body = await self._body(request, route)
+            caller = await self._identify(fields.get("authorization"), route.scope)
         return await route.handler(
             Request(
-                method=request.method,
+                method=exchange.method,
                 path=path,
                 query=query,
-                headers=headers,
-                body=body,
+                headers=fields,
+                body=await self._body(exchange, route),
                 names=match.names,
                 caller=caller,
             )
@@ -156,88 +145,21 @@ class HttpServer:
         _raise(self._authorizer.permit(caller, scope))
         return caller
 
-    async def _body(self, request: web.BaseRequest, route: Route) -> bytes:
+    async def _body(self, exchange: Exchange, route: Route) -> bytes:
         """The whole body. Raises ProblemError."""
-        headers = request.headers
-        if "Content-Encoding" in headers and not route.takes_encoding:
-            _refuse_encoding(headers.getall("Content-Encoding"))
-        length = request.content_length
-        if length is not None and length > route.body_limit:
-            raise _too_large(route)
-        content = request.content
-        if content.is_eof():
-            body = content.read_nowait()
-            if len(body) > route.body_limit:
-                raise _too_large(route)
-            return body
-        await _meet_expectation(request)
-        deadline = asyncio.timeout(self._limits.body_seconds)
-        self._reading.add(deadline)
-        try:
-            async with deadline:
-                return await _read(content.readany, route)
-        except TimeoutError:
-            raise ProblemError(self._incomplete_body()) from None
-        finally:
-            self._reading.discard(deadline)
-
-    def _incomplete_body(self) -> Problem:
-        if self._draining():
-            return problem(ProblemKind.DRAINING, "The gateway is shutting down, and the body was not complete.")
-        return problem(
-            ProblemKind.REQUEST_TIMEOUT,
-            f"The body was not complete after {self._limits.body_seconds:g} s: send smaller or faster.",
-        )
-
-    async def _stream(self, request: web.BaseRequest, answer: EventStream) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": answer.content_type,
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",
-                "Server": SERVER,
-            }
-        )
-        response.force_close()
-        try:
-            await response.prepare(request)
-            async for chunk in answer.chunks:
-                async with asyncio.timeout(self._limits.write_seconds):
-                    await response.write(chunk)
-        except TimeoutError:
-            raise ConnectionResetError("the reader of a stream does not read") from None
-        finally:
-            answer.close()
-            await answer.chunks.aclose()
-        return response
+        fields = exchange.fields
+        if "content-encoding" in fields and not route.takes_encoding:
+            _refuse_encoding(fields.getall("content-encoding", []))
+        if not exchange.complete:
+            announced = fields.get("content-length")
+            if announced is not None and int(announced) > route.body_limit:
+                raise ProblemError(too_large(route.body_limit))
+        if exchange.wants_continue:
+            _meet_expectation(exchange)
+        return await exchange.body(route.body_limit, seconds=self._limits.body_seconds)
 
 
-_BREAKS_CONNECTION: Final = frozenset(
-    {
-        ProblemKind.DRAINING,
-        ProblemKind.TOO_LARGE,
-        ProblemKind.REQUEST_TIMEOUT,
-        ProblemKind.MALFORMED_HTTP,
-        ProblemKind.EXPECTATION_FAILED,
-    }
-)
-"""Problems behind which the rest of the connection's bytes mean nothing, or are not worth reading."""
-
-
-async def _read(readany: Callable[[], Awaitable[bytes]], route: Route) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        while chunk := await readany():
-            size += len(chunk)
-            if size > route.body_limit:
-                raise _too_large(route)
-            chunks.append(chunk)
-    except web.RequestPayloadError as error:
-        raise ProblemError(
-            problem(ProblemKind.MALFORMED_HTTP, "The body breaks off or is not framed as it says.")
-        ) from error
-    return b"".join(chunks)
+_FAULT: Final = problem(ProblemKind.INTERNAL, "This is a fault of the gateway; its log has the details. Try again.")
 
 
 def _target(raw: str) -> tuple[str, str]:
@@ -261,25 +183,11 @@ def _refuse_encoding(values: list[str]) -> None:
         )
 
 
-async def _meet_expectation(request: web.BaseRequest) -> None:
-    expectation = request.headers.get("Expect")
-    if expectation is None:
-        return
-    if expectation.lower() != "100-continue":
+def _meet_expectation(exchange: Exchange) -> None:
+    if exchange.fields.get("expect", "").lower() != "100-continue":
         raise ProblemError(problem(ProblemKind.EXPECTATION_FAILED, "The only expectation that is met is 100-continue."))
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # aiohttp's own expect handler does the same: an interim answer is no beginning of the final one.
-    request.writer.output_size = 0
-
-
-def _too_large(route: Route) -> ProblemError:
-    return ProblemError(
-        Problem(
-            kind=ProblemKind.TOO_LARGE,
-            detail=f"The body may have {route.body_limit} bytes here: send less, or raise the limit of the gateway.",
-            extra={"limitBytes": route.body_limit},
-        )
-    )
+    if not exchange.complete:
+        exchange.invite()
 
 
 def _raise(refusal: Problem | None) -> None:

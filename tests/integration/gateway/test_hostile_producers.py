@@ -12,14 +12,21 @@ from typing import Any
 
 import pytest
 
-from hookstead.gateway.connection import Limits
 from hookstead.gateway.exchange import EventStream, Request, Response, json_response
+from hookstead.gateway.http1 import Limits
 from hookstead.gateway.router import Route, Router
 from hookstead.gateway.server import HttpServer
 
 BODY_LIMIT = 64 * 1024
 QUICK = Limits(
-    header_seconds=0.3, body_seconds=0.5, write_seconds=0.5, keep_alive_seconds=5.0, connections=8, sweep_seconds=0.05
+    header_seconds=0.3,
+    body_seconds=0.5,
+    write_seconds=0.5,
+    keep_alive_seconds=5.0,
+    linger_seconds=0.3,
+    connections=8,
+    sweep_seconds=0.05,
+    buffered_bytes=100_000,
 )
 HEAD = b"Host: localhost\r\nContent-Type: application/json\r\n"
 
@@ -328,3 +335,85 @@ async def test_bytes_that_are_no_utf8_in_a_path_are_a_404(house: House) -> None:
 async def test_an_upgrade_is_not_taken(house: House) -> None:
     reply = await house.ask(post(b"{}", b"Connection: upgrade", b"Upgrade: websocket"))
     assert reply.status == 200
+
+
+async def test_a_wish_for_http2_is_declined_and_the_body_is_read(house: House) -> None:
+    # What Java's HttpClient sends with its first request.
+    wishes = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB")
+    wire = await house.wire()
+    await wire.send(post(b'{"a":1}', *wishes) + post(b"{}"))
+    assert json.loads((await wire.reply()).body)["bytes"] == 7
+    assert json.loads((await wire.reply()).body)["bytes"] == 2
+    head, body = post(b'{"a":1}', *wishes).split(b"\r\n\r\n")
+    await wire.send(head + b"\r\n\r\n")
+    await asyncio.sleep(0.05)
+    await wire.send(body)
+    assert json.loads((await wire.reply()).body)["bytes"] == 7
+    assert (await house.ask(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n")).status == 400
+
+
+async def test_a_trailer_is_no_header(house: House) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    reply = await house.ask(head + b"2\r\n{}\r\n0\r\nContent-Encoding: gzip\r\nHost: b\r\n\r\n")
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"Host: a\r\nHost: b\r\n",
+        b"Host: a\r\nTransfer-Encoding: gzip, chunked\r\n",
+    ],
+)
+async def test_what_the_parser_lets_through_and_http_does_not_is_a_400(house: House, lines: bytes) -> None:
+    reply = await house.ask(b"POST /v1/events HTTP/1.1\r\n" + lines + b"\r\n")
+    assert (reply.status, reply.problem) == (400, "malformed-http")
+
+
+async def test_all_bodies_together_are_bounded(house: House) -> None:
+    held = [await house.wire() for _ in range(4)]
+    for wire in held:
+        await wire.send(post(b"x" * 40_000, length=BODY_LIMIT))
+    await asyncio.sleep(0.05)
+    replies = await asyncio.gather(*(wire.reply() for wire in held))
+    assert {reply.status for reply in replies} == {503, 408}
+    for wire in held:
+        wire.writer.close()
+    await asyncio.sleep(0.05)
+    assert await house.is_well()
+
+
+async def test_a_client_that_half_closes_gets_its_answers(house: House) -> None:
+    wire = await house.wire()
+    await wire.send(post(b"{}") + post(b'{"a":1}'))
+    wire.writer.write_eof()
+    assert json.loads((await wire.reply()).body)["bytes"] == 2
+    assert json.loads((await wire.reply()).body)["bytes"] == 7
+    assert await wire.closed() == b""
+
+
+async def test_a_pipeline_that_breaks_gets_the_answers_before_the_break(house: House) -> None:
+    wire = await house.wire()
+    await wire.send(post(b"{}") + post(b'{"a":1}') + b"GARBAGE\r\n\r\n" + post(b"{}"))
+    assert [(await wire.reply()).status for _ in range(3)] == [200, 200, 400]
+    assert await wire.closed() == b""
+
+
+async def test_what_follows_a_request_to_close_is_not_read(house: House) -> None:
+    wire = await house.wire()
+    await wire.send(post(b"{}", b"Connection: close") + post(b"{}"))
+    reply = await wire.reply()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert await wire.closed() == b""
+
+
+async def test_a_refused_sender_can_read_the_refusal_while_it_is_still_sending(house: House) -> None:
+    wire = await house.wire()
+    await wire.send(post(b"x" * 1000, length=BODY_LIMIT + 1))
+    reply = await wire.reply()
+    with contextlib.suppress(ConnectionError):
+        for _ in range(10):
+            await wire.send(b"x" * 1000)
+    assert reply.status == 413
+    assert await wire.closed() == b""
