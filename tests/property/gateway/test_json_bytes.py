@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hookstead.gateway.json_bytes import MAX_DEPTH, MalformedJson, check, elements, members, too_deep
+from hookstead.gateway.json_bytes import MAX_DEPTH, MalformedJson, check, cut_apart, elements, members, too_deep
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -183,3 +183,27 @@ def test_nesting_beyond_the_interpreter_s_stack_is_refused_as_too_deep() -> None
 def test_numbers_of_any_size_are_json() -> None:
     for number in (b"1" * 5000, b"-0", b"1e999", b"1E-999", b"0.1e+5", str(math.pi).encode()):
         check(number)
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+        )
+    )
+)
+def test_cutting_an_array_apart_gives_what_decoding_it_gives(values: list[Any]) -> None:
+    document = json.dumps(values, indent=1).encode()
+    cut = cut_apart(document)
+    if values:
+        assert cut is not None
+        assert [json.loads(piece) for piece in cut] == values
+    else:
+        assert cut is None  # nothing is left to reject
+
+
+@pytest.mark.parametrize(
+    "document", [b"[1,]", b"[,1]", b"[1", b"1]", b'["]', b"[1]]", b"[[1]", b"[1],[2]", b"{}", b"[}"]
+)
+def test_what_is_no_array_is_not_cut_apart(document: bytes) -> None:
+    assert cut_apart(document) is None
