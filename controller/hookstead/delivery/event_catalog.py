@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
 import msgspec
@@ -16,6 +17,20 @@ from hookstead.resources.suggestion import did_you_mean
 
 VALIDATOR_LIMIT: Final = 4096
 """Compiled schemas that are kept across configurations, by digest."""
+
+
+BEYOND_DOUBLES: Final = 10**400
+"""Stands for 1e400 and the like in validation, which takes large integers and no infinities."""
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    if isfinite(value):
+        return value
+    return BEYOND_DOUBLES if value > 0 else -BEYOND_DOUBLES
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +98,10 @@ class Catalog:
         validator = self._validators.of(entry)
         if validator is None:
             return None
-        error = validator.first_error(msgspec.json.decode(data))
+        try:
+            error = validator.first_error(_DECODER.decode(data))
+        except ValueError:  # an integer of more digits than Python reads
+            error = "holds a number that is too long to be validated: send it as a string"
         if error is None:
             return None
         return Mismatch(RefusalKind.SCHEMA_MISMATCH, f"data: {error} (schema of {entry.type!r}).")

@@ -37,6 +37,9 @@ _LITERAL: Final = re.compile(
 _COMMENT: Final = re.compile(r"//[^\n]*")
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 _LARGEST_DOUBLE: Final = int(sys.float_info.max)
+_DECODER: Final = msgspec.json.Decoder(float_hook=float)
+"""Numbers beyond a double, such as 1e400, become infinite as in CEL's own conversions; without the hook they are an
+error, which would refuse events for being looked at."""
 _SELECTED: Final = re.compile(r"(?<![\w.])event\s*\.\s*([A-Za-z_]\w*)")
 _SHADOWED: Final = re.compile(r"\(\s*event\s*,")
 _LOOP: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
@@ -80,7 +83,7 @@ class EventView:
     def activation(self) -> Any:
         """The library's form of the event. Raises ValueError where the bytes are not JSON after all."""
         if self._activation is None:
-            data = msgspec.json.decode(self._data)
+            data = _DECODER.decode(self._data)
             fields = {
                 **self._fields,
                 "channels": list(self._fields["channels"]),
@@ -122,7 +125,10 @@ class EventFilter:
             return None
         try:
             value = self._expression.eval(view.activation).value()
-        except RuntimeError:  # the library's only class: the iteration budget
+        except (
+            RuntimeError,
+            ValueError,
+        ):  # the library's only class: the iteration budget; data that Python cannot hold
             return None
         return value if isinstance(value, bool) else None
 

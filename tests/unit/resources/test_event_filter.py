@@ -94,6 +94,18 @@ def test_an_integer_beyond_64_bits_does_not_fail_a_filter_on_another_field() -> 
     assert compile_filter("event.data.big > 1").matches(view({"big": 2**64})) is True
 
 
+def test_a_number_beyond_doubles_is_infinite_and_fails_no_filter_on_another_field() -> None:
+    huge = EventView(type="t", channels=(), id="msg_1", timestamp=b'"2026-01-31T12:00:00Z"', data=b'{"a":1e400,"b":5}')
+    assert compile_filter("event.data.b == 5").matches(huge) is True
+    assert compile_filter("event.data.a > 1e300").matches(huge) is True
+
+
+def test_a_number_of_more_digits_than_can_be_read_is_no_match() -> None:
+    data = b'{"a":' + b"9" * 5000 + b"}"
+    long = EventView(type="t", channels=(), id="msg_1", timestamp=b'"2026-01-31T12:00:00Z"', data=data)
+    assert compile_filter("event.data.a > 1").matches(long) is None
+
+
 def test_data_that_is_no_object_is_an_ordinary_value() -> None:
     assert compile_filter("event.data == 3").matches(view(3)) is True
     assert compile_filter("event.data.amount == 3").matches(view("text")) is None
