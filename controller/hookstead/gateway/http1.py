@@ -119,6 +119,7 @@ class Exchange:
         "_connection",
         "_gate",
         "_waiter",
+        "broken",
         "complete",
         "fields",
         "final",
@@ -158,7 +159,9 @@ class Exchange:
         self.limit = gate.largest_body
         self.size = 0
         self.problem: Problem | None = None
-        """What is wrong with the request as such, found while reading it."""
+        """Why the body cannot be had."""
+        self.broken: Problem | None = None
+        """Why it is no request at all: nobody is asked about it."""
         self.wants_continue = "expect" in fields
 
     def feed(self, chunk: bytes) -> None:
@@ -177,8 +180,9 @@ class Exchange:
         self._wake()
 
     def fail(self, reason: Problem) -> None:
-        """The request cannot be taken; its body is forgotten."""
+        """The request cannot be taken; its body is forgotten, and the connection ends with the answer."""
         self.problem = self.problem or reason
+        self.final = True
         self.forget()
         self._wake()
 
@@ -284,10 +288,9 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client has gone"))
-        for exchange in (self._current, *self._queue):
-            if exchange is not None and not exchange.complete:
-                exchange.fail(_BROKE_OFF)
-        self._queue.clear()
+        if self._current is not None and not self._current.complete:
+            self._current.fail(_BROKE_OFF)
+        self._forget_queue()
         if self._streaming and self._task is not None:
             self._task.cancel()
 
@@ -407,7 +410,7 @@ class Connection(asyncio.Protocol):
             broken = Exchange(self, gate=self._gate, fields=Fields())
             self._queue.append(broken)
             self._reading = broken
-        self._reading.final = True
+        self._reading.broken = reason
         self._reading.fail(reason)
         self._reading = None
         self._head_since = None
@@ -445,8 +448,8 @@ class Connection(asyncio.Protocol):
 
     async def _run(self, exchange: Exchange) -> None:
         try:
-            if exchange.problem is not None:
-                answer: Answer = problem_response(exchange.problem)
+            if exchange.broken is not None:
+                answer: Answer = problem_response(exchange.broken)
             else:
                 answer = await self._gate.service.answer(exchange)
             if isinstance(answer, EventStream):
@@ -511,12 +514,18 @@ class Connection(asyncio.Protocol):
         """Close behind the answer. A client that is still sending gets the time to read it first."""
         assert self._transport is not None
         self._deaf = True
-        self._queue.clear()
+        self._forget_queue()
         if exchange.complete or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._transport.write_eof()
         self._lingering_since = self._loop.time()
+
+    def _forget_queue(self) -> None:
+        """Nothing of what waits will be answered."""
+        for exchange in self._queue:
+            exchange.forget()
+        self._queue.clear()
 
     def _refuse(self, answer: bytes) -> None:
         assert self._transport is not None
@@ -547,7 +556,7 @@ class Connection(asyncio.Protocol):
     def shut(self) -> asyncio.Task[None] | None:
         """Take no further request. The task that is still at work, or None when the connection was idle."""
         self._deaf = True
-        self._queue.clear()
+        self._forget_queue()
         if self._current is None and self._transport is not None:
             self._transport.close()
         return self._task
