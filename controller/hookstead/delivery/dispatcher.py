@@ -187,9 +187,15 @@ class Dispatcher:
             state=state,
             shown=state,
             activity=activity,
-            rate=_rate(endpoint, None),
+            rate=self._first_rate(key, endpoint),
             next_due_ms=self._boot.next_due_ms.get(key),
         )
+
+    def _first_rate(self, key: EndpointKey, endpoint: EndpointConfig) -> Rate | None:
+        limit = endpoint.delivery.requests_per_second
+        if limit is not None and key in self._boot.counts:
+            return Rate.after_restart(limit, self._clock.monotonic())
+        return _rate(endpoint, None)
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
         lane.rate = _rate(endpoint, lane.rate)
@@ -288,8 +294,9 @@ class Dispatcher:
             lane.claiming = True
             lane.manual_requested = False
             self._spawn(self._claim(lane))
-        elif lane.next_due_ms is not None:
-            self._wake(lane, max(0.0, (lane.next_due_ms - now_ms) / 1000))
+        elif lane.next_due_ms is not None and lane.next_due_ms > now_ms:
+            # What is due already waits for room: the attempt that makes some asks again, no timer has to.
+            self._wake(lane, (lane.next_due_ms - now_ms) / 1000)
 
     def _start_ready(self, lane: Lane, now_ms: int, monotonic: float) -> Wait | None:
         while lane.ready or lane.manual:
@@ -385,6 +392,8 @@ class Dispatcher:
             finally:
                 lane.finished(current, monotonic=self._clock.monotonic())
             following = self._next(lane)
+            if following is not None and lane.wants_claim(now_ms=self._clock.now_ms(), monotonic=self._clock.monotonic()):
+                self.pump(lane)
         self.pump(lane)
 
     def _next(self, lane: Lane) -> Job | None:
@@ -545,4 +554,6 @@ def _rate(endpoint: EndpointConfig, before: Rate | None) -> Rate | None:
     limit = endpoint.delivery.requests_per_second
     if limit is None:
         return None
-    return before if before is not None and before.per_second == limit else Rate(limit)
+    if before is None:
+        return Rate(limit)
+    return before if before.per_second == limit else Rate(limit, tat=before.tat)

@@ -115,7 +115,7 @@ class Lane:
             return Wait((deferred[1] - now_ms) / 1000)
         if self.state.circuit_opened_ms is not None and (self.probing or self.in_flight):
             return Wait(None)
-        if self.ordered and self.scheduled_in_flight and self.ready[0].in_order:
+        if self.ordered and self.scheduled_in_flight and self.ready and self.ready[0].in_order:
             return Wait(None)
         return None
 

@@ -26,10 +26,21 @@ class Rate:
     per_second: int
     tat: float = 0.0
 
+    @classmethod
+    def after_restart(cls, per_second: int, now: float) -> Rate:
+        """A limit whose burst is used up: the life before may have sent it a moment ago."""
+        rate = cls(per_second)
+        rate.tat = now + rate.burst / per_second
+        return rate
+
+    @property
+    def burst(self) -> float:
+        """Attempts that may start at once after a pause."""
+        return max(self.per_second * BURST_SECONDS, 1.0)
+
     def wait(self, now: float) -> float:
         """Seconds until the next attempt conforms; 0 when it does now."""
-        burst = max(self.per_second * BURST_SECONDS, 1.0)
-        return max(0.0, self.tat - (burst - 1.0) / self.per_second - now)
+        return max(0.0, self.tat - (self.burst - 1.0) / self.per_second - now)
 
     def take(self, now: float) -> None:
         """Count one attempt that starts now."""
