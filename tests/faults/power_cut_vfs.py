@@ -63,6 +63,7 @@ class PowerCutVFS(apsw.VFS):
         self.files: dict[str, _Memory] = {}
         self.syncs = 0
         self.fail_sync = False
+        self.full = False
         super().__init__(self.name, "unix")
 
     def xOpen(self, name: Any, flags: Any) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
@@ -95,6 +96,8 @@ class _File(apsw.VFSFile):
             self._memory = vfs.files.setdefault(path, _Memory())
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        if self._vfs.full:
+            raise apsw.FullError("the disk is full")
         with self._vfs.lock:
             self._memory.since.append((offset, bytes(data)))
         super().xWrite(data, offset)

@@ -56,8 +56,9 @@ class Cancellation:
         group.connection.execute(_CANCEL, bindings)
         changed = group.connection.changes()
         self.total += changed
-        group.deltas.moved(endpoint_id, PENDING, CANCELLED, rows=changed)
-        group.touched((endpoint_id,))
+        if changed:
+            group.deltas.moved(endpoint_id, PENDING, CANCELLED, rows=changed)
+            group.touched((endpoint_id,))
         if changed == self.rows:
             return False
         group.connection.execute(_FORGET_MANUAL, {"endpoint": endpoint_id, "rows": self.rows})
@@ -106,16 +107,22 @@ def erase_payload(group: Group, event_id: str, now_ms: int) -> list[EndpointKey]
     row = fetch_one(group.connection, "SELECT seq FROM events WHERE id = ?", (stored,))
     if row is None:
         return None
-    endpoint_ids = withdraw_payloads(group, [row[0]], reason=CancelReason.PAYLOAD_ERASED, now_ms=now_ms)
+    # What SQLite frees is overwritten, not only forgotten. Copies in the WAL last until it starts anew.
+    group.connection.execute("PRAGMA secure_delete = ON")
+    try:
+        endpoint_ids = withdraw_payloads(group, [row[0]], reason=CancelReason.PAYLOAD_ERASED, now_ms=now_ms)
+    finally:
+        group.connection.execute("PRAGMA secure_delete = OFF")
     return [group.context.endpoints.keys[number] for number in sorted(endpoint_ids)]
 
 
-_DELIVERIES_OF = """
+# UNION: what a replay re-armed is in both halves.
+_DELIVERIES_OF: Final = """
 SELECT d.seq, d.endpoint_id, d.status FROM carray(:events) c
   CROSS JOIN events e ON e.seq = c.value
   CROSS JOIN deliveries d ON d.seq > e.seq AND d.seq <= e.seq + e.endpoints
 WHERE d.status = 0 OR d.manual_due_ms IS NOT NULL
-UNION ALL
+UNION
 SELECT d.seq, d.endpoint_id, d.status FROM carray(:events) c
   CROSS JOIN deliveries d INDEXED BY deliveries_replayed ON d.event_seq = c.value AND d.origin = 2
 WHERE d.status = 0 OR d.manual_due_ms IS NOT NULL

@@ -52,7 +52,7 @@ _DELIVERY_BY_ID: Final = _DELIVERY.format("deliveries d") + "WHERE d.id = ?"
 _DELIVERIES_BY_SEQ: Final = _DELIVERY.format("carray(?) c CROSS JOIN deliveries d ON d.seq = c.value")
 _DELIVERIES_OF_EVENT: Final = (
     _DELIVERY.format("deliveries d")
-    + "WHERE d.seq > ?1 AND d.seq <= ?1 + ?2 UNION ALL "
+    + "WHERE d.seq > ?1 AND d.seq <= ?1 + ?2 UNION "  # not ALL: what a replay re-armed is in both halves
     + _DELIVERY.format("deliveries d INDEXED BY deliveries_replayed")
     + "WHERE d.event_seq = ?1 AND d.origin = 2 ORDER BY 12 DESC"
 )

@@ -173,7 +173,8 @@ def advance(
 def _rearm(group: Group, item: ReplayDelivery, replay_id: int, endpoint_id: int) -> int:
     group.connection.execute(
         "UPDATE deliveries SET status = 0, origin = 2, in_order = 0, schedule_position = 0, next_attempt_ms = ?,"
-        " completed_ms = NULL, cancel_reason = NULL, replay_id = ? WHERE id = ? AND status = 2",
+        " completed_ms = NULL, cancel_reason = NULL, replay_id = ? WHERE id = ? AND status = 2"
+        " AND EXISTS (SELECT 1 FROM events e WHERE e.seq = event_seq AND e.data IS NOT NULL)",
         (item.due_ms, replay_id, pack_id(DELIVERY, item.delivery_id)),
     )
     changed = group.connection.changes()

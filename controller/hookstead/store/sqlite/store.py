@@ -42,6 +42,7 @@ from hookstead.store.sqlite import audit, booting, changes, claiming, queries, r
 from hookstead.store.sqlite.accepting import accept, caller_keys
 from hookstead.store.sqlite.checkpoint import Checkpointer, Gate
 from hookstead.store.sqlite.claims import Claims
+from hookstead.store.sqlite.clock_steps import BringForward
 from hookstead.store.sqlite.connect import open_checkpointer, open_reader, open_writer
 from hookstead.store.sqlite.faults import Health
 from hookstead.store.sqlite.files import (
@@ -178,6 +179,10 @@ class SQLiteStore:
 
     async def expire(self, policy: RetentionPolicy, *, now_ms: int, limit: int) -> bool:
         return await self._writer.submit(lambda group: retention.expire(group, policy, now_ms=now_ms, limit=limit))
+
+    async def bring_forward(self, *, step_ms: int, now_ms: int) -> None:
+        step = BringForward(step_ms=step_ms, now_ms=now_ms, rows=self._settings.cancel_rows)
+        await self._write_until_done(lambda group: step(group) or None)
 
     async def put_blob(self, name: str, value: bytes) -> None:
         await self._writer.submit(lambda group: changes.put_blob(group, name, value), size=len(value))

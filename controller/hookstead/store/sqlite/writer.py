@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
@@ -123,12 +123,14 @@ class Writer:
         return batch
 
     def _write(self, batch: list[Task]) -> list[Answer]:
+        """One transaction; where a request breaks it, the halves are tried, down to the one that did."""
         try:
             return self._transaction(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a request raises must not end the writer
-            if len(batch) == 1 or self._health.failure is not None or isinstance(error, apsw.IOError):
+        except Exception as error:  # noqa: BLE001 - whatever a request raises must not end the writer thread
+            if len(batch) == 1 or isinstance(error, apsw.FullError) or self._health.failure is not None:
                 return [(task, None, self._health.meaning(error, grows=task.grows)) for task in batch]
-        return [answer for task in batch for answer in self._write([task])]
+        middle = len(batch) // 2
+        return self._write(batch[:middle]) + self._write(batch[middle:])
 
     def _transaction(self, batch: list[Task]) -> list[Answer]:
         self._health.require()
@@ -147,8 +149,3 @@ class Writer:
                 group.rollback()
                 raise
             return answers
-
-
-def outcome(done: bool, value: Any) -> Any:
-    """What a request in several transactions returns."""
-    return value if done else AGAIN
