@@ -153,13 +153,15 @@ def test_a_secret_without_the_label_is_not_permitted_until_it_is_labelled(shared
 
 
 def test_a_secret_that_loses_its_label_or_is_deleted_is_noticed(shared: World) -> None:
-    shared.apply(secret("fickle"), endpoint("loses", signing=keyed("fickle")))
+    shared.apply(secret("fickle"), secret("mortal"))
+    shared.apply(endpoint("loses", signing=keyed("fickle")), endpoint("mourns", signing=keyed("mortal")))
     shared.expect(ENDPOINT, "loses", Ready=("True", "Ready"))
+    shared.expect(ENDPOINT, "mourns", Ready=("True", "Ready"))
     shared.server.kubectl("label", "secret", "fickle", "hookstead.dev/endpoint-secret-", namespace=shared.namespace)
+    shared.server.kubectl("delete", "secret", "mortal", namespace=shared.namespace)
     shared.expect(ENDPOINT, "loses", ResolvedRefs=("False", "SecretNotPermitted"))
+    shared.expect(ENDPOINT, "mourns", ResolvedRefs=("False", "SecretNotFound"))
     assert shared.gateway.endpoint("loses").keys == ()
-    shared.server.kubectl("delete", "secret", "fickle", namespace=shared.namespace)
-    shared.expect(ENDPOINT, "loses", ResolvedRefs=("False", "SecretNotFound"))
 
 
 def test_a_secret_without_the_key_or_with_a_bad_key_says_so(shared: World) -> None:
@@ -346,16 +348,11 @@ def test_without_an_environment_nothing_is_accepted_and_everything_waits_for_it(
             kind, name, Accepted=("True", "Accepted"), Ready=("True", "Ready"), Active=("False", "EnvironmentDisabled")
         )
     here.expect(ENVIRONMENT, "default", Ready=("True", "Ready"), Active=("False", "EnvironmentDisabled"))
-    here.apply(environment())
-    here.expect(ENDPOINT, "early", Active=("True", "Active"))
+    here.apply(environment(), endpoint("fresh"))
+    here.expect(ENVIRONMENT, "default", Active=("True", "Active"))
+    here.expect(ENDPOINT, "fresh", Ready=("True", "Ready"), Active=("True", "Active"))
     here.delete(ENVIRONMENT, "default")
-    here.expect(
-        ENDPOINT,
-        "early",
-        seconds=25,
-        Accepted=("False", "EnvironmentMissing"),
-        Reconciling=("True", "EnvironmentMissing"),
-    )
+    here.expect(ENDPOINT, "fresh", Accepted=("False", "EnvironmentMissing"), Reconciling=("True", "EnvironmentMissing"))
     eventually("the gateway knows", lambda: here.gateway.config.environment is None)
 
 

@@ -154,14 +154,3 @@ def test_the_last_good_configuration_outlives_an_api_server_that_is_away(own_ser
         here.apply(endpoint("b"))
         here.expect(ENDPOINT, "b", seconds=40, Ready=("True", "Ready"))
         assert operator.running, "an API server that is away ends nothing"
-
-
-def test_definitions_may_come_after_the_operator(tmp_path: Path) -> None:
-    with ApiServer(directory=tmp_path / "cluster", controller_manager=False) as server:
-        namespace = server.create_namespace("late")
-        with world(server, namespace, tmp_path) as here:
-            here.start_operator()
-            time.sleep(3)
-            server.apply_crds(crds())
-            here.apply(environment(), endpoint("a"))
-            here.expect(ENDPOINT, "a", Ready=("True", "Ready"))
