@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -46,6 +47,8 @@ RELEASE_AFTER_SECONDS: Final = 5.0
 STORE_RETRY_SECONDS: Final = 1.0
 EMPTY_CLAIM_SECONDS: Final = 0.25
 UNSIGNED_RETRY_MS: Final = 30_000
+ERASED_LIMIT: Final = 4096
+"""Erasures that are remembered, for as long as a claimed job may be older than them."""
 
 
 class Dispatcher:
@@ -80,6 +83,7 @@ class Dispatcher:
         self._policy = EgressPolicy()
         self._timers: dict[EndpointKey, tuple[float, asyncio.Handle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._erased: OrderedDict[str, None] = OrderedDict()
         self._stopping = False
 
     # ------------------------------------------------------------------------------------------ life
@@ -233,6 +237,12 @@ class Dispatcher:
             )
             self._touch(lane)
 
+    def erased(self, event_id: str) -> None:
+        """The event's payload is gone from the store; what is claimed of it, or just being claimed, is not sent."""
+        self._erased[event_id] = None
+        if len(self._erased) > ERASED_LIMIT:
+            self._erased.popitem(last=False)
+
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
         """As `cancel`, without waiting for it."""
         self._spawn(self.cancel(key, reason))
@@ -350,7 +360,13 @@ class Dispatcher:
         return len(jobs)
 
     async def _give_back(self, delivery_ids: list[str]) -> None:
-        await self._store.release(delivery_ids)
+        """Until the store took them: a claim that nobody holds would never be offered again in this life."""
+        while True:
+            try:
+                return await self._store.release(delivery_ids)
+            except StoreError as error:
+                log.warning("not given back yet", extra={"action": "release_failed", "error": str(error)})
+                await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _claim(self, lane: Lane) -> None:
         arrivals = lane.arrivals
@@ -392,7 +408,8 @@ class Dispatcher:
             finally:
                 lane.finished(current, monotonic=self._clock.monotonic())
             following = self._next(lane)
-            if following is not None and lane.wants_claim(now_ms=self._clock.now_ms(), monotonic=self._clock.monotonic()):
+            now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
+            if following is not None and lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
                 self.pump(lane)
         self.pump(lane)
 
@@ -414,11 +431,14 @@ class Dispatcher:
         return job
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
+        if job.event_id in self._erased:
+            await self._give_back([job.delivery_id])
+            return
         sealed, started_ms = lane.sealed, self._clock.now_ms()
         request = None if sealed is None else sealed.request(job, namespace=self._namespace, now_ms=started_ms)
         if request is None:
             # compile() sees to it that one key never expires; should none sign all the same, wait, do not spin.
-            await self._store.release([job.delivery_id])
+            await self._give_back([job.delivery_id])
             lane.next_due_ms = started_ms + UNSIGNED_RETRY_MS
             return
         began = self._clock.monotonic()

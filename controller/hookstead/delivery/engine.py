@@ -219,6 +219,7 @@ class Engine:
         endpoints = await self._store.erase_payload(event_id, now_ms=self._clock.now_ms())
         if endpoints is None:
             return False
+        self._dispatcher.erased(event_id)
         await self._refresh_counts()
         return True
 
