@@ -14,7 +14,6 @@ import pytest
 
 from hookstead.store.opening import open_store
 from hookstead.store.sqlite.settings import Settings
-from hookstead.store.sqlite.store import SQLiteStore
 from store.samples import StoppedClock
 from toolchain import binaries
 
@@ -121,4 +120,3 @@ async def test_what_a_killed_process_had_acknowledged_is_there(tmp_path: Path, a
 
 def test_the_control_setting_is_not_the_default() -> None:
     assert Settings().synchronous == "FULL"
-    assert SQLiteStore.__init__.__kwdefaults__ == {"min_free_bytes": None, "settings": None}

@@ -15,6 +15,7 @@ from hookstead.delivery.ports import (
     DeliveryQuery,
     DeliveryStatus,
     EndpointCounts,
+    EndpointKey,
     StoreFull,
     StoreUnavailable,
 )
@@ -131,4 +132,17 @@ async def test_lists_by_endpoint_and_status_never_scan(tmp_path: Path, query: De
     assert [plan for plan in plans if plan.startswith("SCAN") and "carray" not in plan and "subquery" not in plan] == []
     assert plans
     connection.close()
+    await store.close()
+
+
+async def test_what_was_delivered_is_listed_whole_over_any_number_of_endpoints(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store.db")
+    keys = [EndpointKey(f"e{number}", "u") for number in range(60)]
+    made = [event(key, claimed=True) for key in keys for _ in range(2)]
+    for upto in (20, 60):
+        fresh = [one for one in made[: upto * 2] if await store.event(one.id) is None]
+        await store.accept(fresh)
+        await store.record([attempt(delivery_id(one), endpoint=one.deliveries[0].endpoint) for one in fresh[::2]], {})
+        page = await store.deliveries(DeliveryQuery(status=DeliveryStatus.DELIVERED), cursor=None, limit=200)
+        assert [row.id for row in page.items] == [delivery_id(one) for one in reversed(made[: upto * 2 : 2])]
     await store.close()

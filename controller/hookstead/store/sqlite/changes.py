@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import apsw
 
@@ -18,13 +19,13 @@ from hookstead.store.sqlite.codec import (
 from hookstead.store.sqlite.group import Group
 from hookstead.store.sqlite.rows import fetch, fetch_one, numbers
 
-_CANCEL = """
+_CANCEL: Final = """
 UPDATE deliveries SET status = 3, cancel_reason = :reason, completed_ms = :now, next_attempt_ms = NULL,
   manual_due_ms = NULL
 WHERE seq IN (SELECT seq FROM deliveries INDEXED BY deliveries_endpoint
               WHERE endpoint_id = :endpoint AND status = 0 LIMIT :rows)
 """
-_FORGET_MANUAL = """
+_FORGET_MANUAL: Final = """
 UPDATE deliveries SET manual_due_ms = NULL
 WHERE seq IN (SELECT seq FROM deliveries INDEXED BY deliveries_manual
               WHERE endpoint_id = :endpoint AND manual_due_ms IS NOT NULL LIMIT :rows)

@@ -42,6 +42,7 @@ from hookstead.store.sqlite.schema import TIME_BITS
 
 _NEWEST: Final = (1 << 63) - 1
 _WINDOW: Final = 5_000
+_MERGED_ENDPOINTS: Final = 50
 
 _DELIVERY: Final = """
 SELECT d.id, e.id, d.type, p.name, e.channels, d.status, d.cancel_reason, d.attempt_count, d.created_ms,
@@ -111,13 +112,13 @@ def deliveries(
         tests.append("d.type = ?")
         values.append(query.event_type)
     source = "deliveries d"
-    if query.status is DeliveryStatus.DELIVERED and query.endpoint is None:
-        tests.append("d.status = 1")  # the greater part of a history; it has no index of its own
     if query.channel is not None:
         source += " CROSS JOIN events e ON e.seq = d.event_seq"
         tests.append(_CHANNEL.format("e.channels"))
         values.append(query.channel)
     ranges = _ranges(connection, query)
+    if query.status is DeliveryStatus.DELIVERED and ranges == [_EVERYTHING]:
+        tests.append("d.status = 1")
     seqs, resume = _collect(connection, walk, ranges, source, tests, values, limit)
     rows = fetch(connection, _DELIVERIES_BY_SEQ, (numbers(seqs),)) if seqs else []
     items = tuple(_delivery_row(row) for row in rows)
@@ -181,6 +182,9 @@ class _Range:
     values: tuple[Value, ...]
 
 
+_EVERYTHING: Final = _Range("deliveries", "", ())
+
+
 def _ranges(connection: apsw.Connection, query: DeliveryQuery) -> list[_Range]:
     """The ranges whose union holds everything that status and endpoint allow."""
     status = None if query.status is None else STATUS_CODES[query.status]
@@ -194,14 +198,23 @@ def _ranges(connection: apsw.Connection, query: DeliveryQuery) -> list[_Range]:
             for code in statuses
         ]
     if status is None:
-        return [_Range("deliveries", "", ())]
+        return [_EVERYTHING]
     if status == DELIVERED:
-        return [_Range("deliveries", "", ())] if _any_delivered(connection) else []
+        return _delivered(connection)
     return [_Range("deliveries INDEXED BY deliveries_open", "status <> 1 AND status = ?", (status,))]
 
 
-def _any_delivered(connection: apsw.Connection) -> bool:
-    return fetch_one(connection, "SELECT 1 FROM counts WHERE delivered > retired_delivered LIMIT 1") is not None
+def _delivered(connection: apsw.Connection) -> list[_Range]:
+    """What was delivered is most of a history and has no index across endpoints, only one by endpoint."""
+    found = fetch(
+        connection,
+        "SELECT endpoint_id FROM counts WHERE delivered > retired_delivered LIMIT ?",
+        (_MERGED_ENDPOINTS + 1,),
+    )
+    if len(found) > _MERGED_ENDPOINTS:
+        return [_EVERYTHING]
+    source = "deliveries INDEXED BY deliveries_endpoint"
+    return [_Range(source, "endpoint_id = ? AND status = 1", row) for row in found]
 
 
 def _collect(
