@@ -121,8 +121,8 @@ class Admin:
 def admin_router(admin: Admin) -> Router:
     return Router(
         [
-            Route(method="GET", path="/healthz", handler=admin.healthz, scope=None),
-            Route(method="GET", path="/readyz", handler=admin.readyz, scope=None),
-            Route(method="GET", path="/metrics", handler=admin.scrape, scope=None),
+            Route(method="GET", path="/healthz", handler=admin.healthz, needs=None),
+            Route(method="GET", path="/readyz", handler=admin.readyz, needs=None),
+            Route(method="GET", path="/metrics", handler=admin.scrape, needs=None),
         ]
     )

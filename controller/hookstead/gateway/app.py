@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from hookstead.delivery.engine import Engine
 from hookstead.delivery.ports import Clock, Store
-from hookstead.gateway.authorize import Scope
-from hookstead.gateway.catalog import Catalog
+from hookstead.gateway.authorize import Permission
+from hookstead.gateway.catalog import Catalog, ObjectNames
 from hookstead.gateway.exchange import Handler
-from hookstead.gateway.history import History
+from hookstead.gateway.history import History, endpoint_asked_for
 from hookstead.gateway.ingest import Ingest
 from hookstead.gateway.objects import Objects
 from hookstead.gateway.openapi import describe
 from hookstead.gateway.operate import Operate
 from hookstead.gateway.problems import Problem
 from hookstead.gateway.quota import IngestQuota
-from hookstead.gateway.router import Route, Router
+from hookstead.gateway.router import Route, Router, Subject, everything, named
 from hookstead.gateway.stream import ActivityStream
 
 MIB = 1024 * 1024
@@ -49,6 +49,7 @@ def build_public_router(
         event_bytes=bounds.event_bytes,
         quota=None if bounds.events_per_second is None else IngestQuota(bounds.events_per_second),
         closed=closed,
+        object_name=ObjectNames(lambda: engine.config).of_type,
     )
     history = History(store, clock.now_ms)
     objects = Objects(engine, clock.now_ms)
@@ -60,43 +61,58 @@ def build_public_router(
                 method="POST",
                 path="/v1/events",
                 handler=handlers.one,
-                scope=Scope.PUBLISH,
+                needs=Permission.PUBLISH,
+                subject=None,
                 body_limit=bounds.event_bytes,
             ),
             Route(
                 method="POST",
                 path="/v1/events/batch",
                 handler=handlers.batch,
-                scope=Scope.PUBLISH,
+                needs=Permission.PUBLISH,
+                subject=None,
                 body_limit=bounds.batch_bytes,
             ),
-            _read("/v1/environment", objects.environment),
-            _read("/v1/endpoints", objects.endpoints),
-            _read("/v1/endpoints/{name}", objects.endpoint),
-            _read("/v1/channels", objects.channels),
-            _read("/v1/channels/{name}", objects.channel),
-            _read("/v1/event-types", objects.event_types),
-            _read("/v1/event-types/{name}", objects.event_type),
-            _read("/v1/replays", objects.replays),
-            _read("/v1/replays/{name}", objects.replay),
-            _read("/v1/deliveries", history.deliveries),
-            _read("/v1/deliveries/{id}", history.delivery),
-            _read("/v1/events", history.events, Scope.EVENTS),
-            _read("/v1/events/{id}", history.event, Scope.EVENTS),
-            _read("/v1/activity", history.activity),
-            _read("/v1/activity/stream", stream.handle),
-            _read("/v1/catalog", catalog.handle),
-            _act("POST", "/v1/deliveries/{id}/redeliver", operate.redeliver),
-            _act("POST", "/v1/endpoints/{name}/test", operate.test),
-            _act("DELETE", "/v1/events/{id}/payload", operate.erase),
-            Route(method="GET", path="/openapi.json", handler=describe, scope=None),
+            _get("/v1/environment", objects.environment),
+            _get("/v1/endpoints", objects.endpoints),
+            _get("/v1/endpoints/{name}", objects.endpoint, subject=named),
+            _get("/v1/channels", objects.channels),
+            _get("/v1/channels/{name}", objects.channel),
+            _get("/v1/event-types", objects.event_types),
+            _get("/v1/event-types/{name}", objects.event_type),
+            _get("/v1/replays", objects.replays),
+            _get("/v1/replays/{name}", objects.replay),
+            _get("/v1/deliveries", history.deliveries, Permission.READ_DELIVERIES, subject=endpoint_asked_for),
+            _get("/v1/deliveries/{id}", history.delivery, Permission.READ_DELIVERIES, subject=history.endpoint_of),
+            _get("/v1/events", history.events, Permission.READ_PAYLOADS),
+            _get("/v1/events/{id}", history.event, Permission.READ_PAYLOADS),
+            _get("/v1/activity", history.activity),
+            _get("/v1/activity/stream", stream.handle),
+            _get("/v1/catalog", catalog.handle),
+            Route(
+                method="POST",
+                path="/v1/deliveries/{id}/redeliver",
+                handler=operate.redeliver,
+                needs=Permission.REDELIVER,
+                subject=history.endpoint_of,
+            ),
+            Route(
+                method="POST",
+                path="/v1/endpoints/{name}/test",
+                handler=operate.test,
+                needs=Permission.TEST,
+                subject=named,
+            ),
+            Route(
+                method="DELETE",
+                path="/v1/events/{id}/payload",
+                handler=operate.erase,
+                needs=Permission.ERASE_PAYLOADS,
+            ),
+            Route(method="GET", path="/openapi.json", handler=describe, needs=None),
         ]
     )
 
 
-def _read(path: str, handler: Handler, scope: Scope = Scope.READ) -> Route:
-    return Route(method="GET", path=path, handler=handler, scope=scope)
-
-
-def _act(method: str, path: str, handler: Handler) -> Route:
-    return Route(method=method, path=path, handler=handler, scope=Scope.OPERATE)
+def _get(path: str, handler: Handler, needs: Permission = Permission.READ, *, subject: Subject = everything) -> Route:
+    return Route(method="GET", path=path, handler=handler, needs=needs, subject=subject)

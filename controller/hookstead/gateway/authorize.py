@@ -1,7 +1,7 @@
 """Who may do what: one protocol, one implementation per `--auth` mode.
 
-A caller is identified once per request, before the body is read, and asked for the route's scope. Modes whose
-permissions depend on the event's type are asked again per type. Decisions fail closed.
+A caller is identified once per request, before the body is read, and then asked for the route's permission; for
+publishing, which depends on the event's type, once per type, after it. Decisions fail closed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ import msgspec
 import yaml
 
 from hookstead.gateway.problems import Problem, ProblemKind
+from hookstead.resources.kinds import Kind
 from hookstead.resources.suggestion import did_you_mean
 
 MAX_TOKEN: Final = 8192
@@ -33,26 +34,72 @@ class Scope(StrEnum):
     OPERATE = "operate"
 
 
+class Permission(Enum):
+    """What a kind of call needs: the scope of a static key, and what RBAC is asked (contract, section 3, "Who may")."""
+
+    PUBLISH = (Scope.PUBLISH, "publish", Kind.EVENT_TYPE.plural, "")
+    READ = (Scope.READ, "get", Kind.ENDPOINT.plural, "")
+    READ_DELIVERIES = (Scope.READ, "get", Kind.ENDPOINT.plural, "deliveries")
+    READ_PAYLOADS = (Scope.EVENTS, "get", Kind.ENDPOINT.plural, "payloads")
+    ERASE_PAYLOADS = (Scope.OPERATE, "delete", Kind.ENDPOINT.plural, "payloads")
+    REDELIVER = (Scope.OPERATE, "redeliver", Kind.ENDPOINT.plural, "deliveries")
+    TEST = (Scope.OPERATE, "test", Kind.ENDPOINT.plural, "")
+
+    def __init__(self, scope: Scope, verb: str, resource: str, subresource: str) -> None:
+        self.scope: Final = scope
+        self.verb: Final = verb
+        self.resource: Final = resource
+        self.subresource: Final = subresource
+
+    @property
+    def rbac_resource(self) -> str:
+        """As a Role writes it: `webhookendpoints/deliveries`."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+
+class Caller(Protocol):
+    """Who asks, as far as the mode can tell."""
+
+    @property
+    def name(self) -> str:
+        """For logs and messages."""
+
+    def refusal(self, permission: Permission) -> Problem | None:
+        """A 403 when the caller certainly has the permission for no object at all; known without waiting."""
+
+    async def permit(self, permission: Permission, name: str = "") -> Problem | None:
+        """None when the caller has the permission for the object `name` ("": for every one), else a 403.
+
+        Never raises; what cannot be decided now is a 503.
+        """
+
+
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, as far as this mode can tell; `name` is for logs."""
+class ScopedCaller:
+    """A caller whose scopes are all there is to know."""
 
     name: str
     scopes: frozenset[Scope]
 
+    def refusal(self, permission: Permission) -> Problem | None:
+        return None if permission.scope in self.scopes else forbidden(self, permission.scope)
 
-ANYONE: Final = Caller("anyone", frozenset(Scope))
+    async def permit(self, permission: Permission, name: str = "") -> Problem | None:
+        return self.refusal(permission)
+
+
+ANYONE: Final = ScopedCaller("anyone", frozenset(Scope))
 """The caller of mode `none`, which only loopback can reach."""
 
 
 class Authorizer(Protocol):
-    """Decides about callers. Never raises; what cannot be decided is refused."""
+    """Knows callers by their credentials."""
 
     async def identify(self, authorization: str | None) -> Caller | Problem:
-        """The caller behind an Authorization header, or 401."""
+        """The caller behind an Authorization header, or 401. Never raises; what cannot be decided now is a 503."""
 
-    def permit(self, caller: Caller, scope: Scope) -> Problem | None:
-        """None when the caller may use routes of this scope, else 403."""
+    async def close(self) -> None:
+        """Let go of what it holds open."""
 
 
 class OpenAuthorizer:
@@ -61,8 +108,8 @@ class OpenAuthorizer:
     async def identify(self, authorization: str | None) -> Caller | Problem:
         return ANYONE
 
-    def permit(self, caller: Caller, scope: Scope) -> Problem | None:
-        return None
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 class StaticAuthorizer:
@@ -74,19 +121,19 @@ class StaticAuthorizer:
     async def identify(self, authorization: str | None) -> Caller | Problem:
         token = bearer_token(authorization)
         if token is None:
-            return _unauthenticated("This gateway wants a key: send 'Authorization: Bearer KEY'.")
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        found: Caller | None = None
+            return unauthenticated("This gateway wants a key: send 'Authorization: Bearer KEY'.")
+        digest = token_digest(token)
+        found: ScopedCaller | None = None
         # All keys are compared, in constant time each: the answer's delay tells nothing about the keys.
         for key in self._keys:
             if hmac.compare_digest(digest, key.sha256):
                 found = key.caller
         if found is None:
-            return _unauthenticated("The key is unknown here: check it, or ask for a new one.", 'error="invalid_token"')
+            return unauthenticated("The key is unknown here: check it, or ask for a new one.", 'error="invalid_token"')
         return found
 
-    def permit(self, caller: Caller, scope: Scope) -> Problem | None:
-        return None if scope in caller.scopes else forbidden(caller, scope)
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +141,7 @@ class StaticKey:
     """One key: the digest of the text after `Bearer `, and whose it is."""
 
     sha256: bytes
-    caller: Caller
+    caller: ScopedCaller
 
 
 class KeysUnreadable(ValueError):
@@ -108,7 +155,12 @@ def bearer_token(authorization: str | None) -> str | None:
     return authorization[7:].strip(" ") or None
 
 
-def forbidden(caller: Caller, scope: Scope) -> Problem:
+def token_digest(token: str) -> bytes:
+    """SHA-256 of the token: what is kept of it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def forbidden(caller: ScopedCaller, scope: Scope) -> Problem:
     held = ", ".join(sorted(one.value for one in caller.scopes)) or "none"
     return Problem(
         kind=ProblemKind.FORBIDDEN,
@@ -152,7 +204,9 @@ def _read_key(entry: Any, where: str) -> StaticKey:
         raise KeysUnreadable(f"{where}.sha256: expected 64 hexadecimal digits: printf %s KEY | sha256sum")
     if not isinstance(scopes, list) or not scopes:
         raise KeysUnreadable(f"{where}.scopes: expected a list of {', '.join(Scope)}")
-    return StaticKey(bytes.fromhex(digest), Caller(name, frozenset(_read_scope(scope, where) for scope in scopes)))
+    return StaticKey(
+        bytes.fromhex(digest), ScopedCaller(name, frozenset(_read_scope(scope, where) for scope in scopes))
+    )
 
 
 def _read_scope(scope: Any, where: str) -> Scope:
@@ -165,6 +219,7 @@ def _read_scope(scope: Any, where: str) -> Scope:
         ) from None
 
 
-def _unauthenticated(detail: str, parameters: str = "") -> Problem:
+def unauthenticated(detail: str, parameters: str = "") -> Problem:
+    """A 401 with its challenge (RFC 6750); `parameters` are further ones of it."""
     challenge = 'Bearer realm="hookstead"' + (f", {parameters}" if parameters else "")
     return Problem(kind=ProblemKind.UNAUTHENTICATED, detail=detail, headers=(("WWW-Authenticate", challenge),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from hookstead import __version__
 from hookstead.config.model import DeliveryConfig, EventTypeConfig
@@ -13,6 +13,7 @@ from hookstead.gateway.cursors import read_cursor, write_cursor
 from hookstead.gateway.exchange import Request, Response, json_response
 from hookstead.gateway.objects import unconfigured
 from hookstead.gateway.parameters import Parameters
+from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import Lifecycle
 
 
@@ -42,6 +43,33 @@ class Catalog:
                 return json_response(asyncapi_document(entries, title=_title(config)))
             case _:
                 return _list(entries, cursor=given.cursor(), limit=given.limit())
+
+
+class ObjectNames:
+    """Which object declares an event type: what RBAC knows it by. `config` gives the running configuration."""
+
+    def __init__(self, config: Callable[[], DeliveryConfig | None]) -> None:
+        self._config: Final = config
+        self._of: DeliveryConfig | None = None
+        self._names: dict[str, str] = {}
+
+    def of_type(self, event_type: str) -> str:
+        """`metadata.name` of the object whose `spec.type` it is; "" for a type that nobody declares.
+
+        An object with a faulty schema still declares its type: a typo in it must not take a producer's right away.
+        """
+        config = self._config()
+        if config is not self._of:
+            self._of, self._names = config, {} if config is None else _names_by_type(config)
+        return self._names.get(event_type, "")
+
+
+def _names_by_type(config: DeliveryConfig) -> dict[str, str]:
+    return {
+        entry.type: entry.identity.name
+        for entry in config.event_types
+        if entry.type and entry.verdict.accepted.reason is not Reason.DUPLICATE_EVENT_TYPE
+    }
 
 
 def accepted_types(config: DeliveryConfig) -> list[EventTypeConfig]:

@@ -25,10 +25,10 @@ from hookstead.delivery.ports import (
     Page,
     Store,
 )
-from hookstead.gateway.authorize import Scope
+from hookstead.gateway.authorize import Permission
 from hookstead.gateway.exchange import Request, Response, json_response
 from hookstead.gateway.parameters import Parameters, bad_cursor, invalid
-from hookstead.gateway.problems import ProblemKind, refuse
+from hookstead.gateway.problems import ProblemError, ProblemKind, refuse
 
 DELIVERY_FILTERS: Final = ("endpoint", "status", "eventType", "channel", "since", "until")
 EVENT_FILTERS: Final = ("eventType", "channel", "since", "until")
@@ -71,9 +71,17 @@ class History:
         if found is None:
             raise refuse(ProblemKind.NOT_FOUND, f"No delivery {request.names['id'][:100]!r} here.")
         row, attempts = found
-        bodies = Scope.EVENTS in request.caller.scopes
+        refusal = await request.caller.permit(Permission.READ_PAYLOADS, row.endpoint)
+        if refusal is not None and refusal.kind is not ProblemKind.FORBIDDEN:
+            raise ProblemError(refusal)
+        bodies = refusal is None
         documents = [attempt_document(attempt, with_body=bodies) for attempt in attempts]
         return json_response({**delivery_document(row), "attempts": documents})
+
+    async def endpoint_of(self, request: Request) -> str:
+        """The endpoint of the delivery in the path, "" where there is no such delivery (see `router.Subject`)."""
+        found = await self.store.delivery(request.names["id"])
+        return "" if found is None else found[0].endpoint
 
     async def events(self, request: Request) -> Response:
         """`GET /v1/events`, without payloads."""
@@ -119,6 +127,11 @@ class History:
             raise invalid("bucketSeconds", f"makes more than {MAX_BUCKETS} buckets of this time: take wider ones")
         buckets = await self.store.activity(since_ms=since, until_ms=until, bucket_seconds=width)
         return json_response({"items": [bucket_document(bucket) for bucket in buckets], "nextCursor": None})
+
+
+async def endpoint_asked_for(request: Request) -> str:
+    """The endpoint that the deliveries are filtered by, "" without that filter (see `router.Subject`)."""
+    return Parameters(request, (*DELIVERY_FILTERS, *PAGING)).text("endpoint") or ""
 
 
 def delivery_document(row: DeliveryRow) -> dict[str, Any]:

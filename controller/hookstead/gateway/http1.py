@@ -11,25 +11,17 @@ Why not aiohttp's server: docs/decisions/0007-http-server.md.
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
-from typing import Final, Protocol, TypeVar, cast, overload
+from typing import Final, Protocol, cast
 
 import httptools
 
-from hookstead import __version__
 from hookstead.gateway.exchange import Answer, EventStream, Response, problem_response
+from hookstead.gateway.http_answer import KEEP_ALIVE, STREAM_HEADERS, head, whole
+from hookstead.gateway.http_request import BodyBudget, Exchange, Fields
 from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, problem
 
-log = logging.getLogger(__name__)
-
-_Default = TypeVar("_Default")
 MIB: Final = 1024 * 1024
 
 
@@ -50,177 +42,12 @@ class Limits:
     line_bytes: int = 8190
     """Of the request target; and of one header field."""
     headers: int = 64
+    head_bytes: int = 64 * 1024
+    """Of a head that is not complete yet."""
     pipelined: int = 32
     """Requests that may wait behind the one that is answered; reading stops then."""
     buffered_bytes: int = 256 * MIB
     """Of all unfinished and unanswered bodies of the listener together."""
-
-
-class Fields:
-    """Header fields in order, by case-insensitive name; values are decoded when they are asked for.
-
-    Values are UTF-8 where they can be, else surrogate-escaped.
-    """
-
-    __slots__ = ("_first", "_pairs", "repeats")
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple[bytes, bytes]] = []
-        self._first: dict[bytes, bytes] = {}
-        self.repeats = False
-        """Whether any name occurs twice."""
-
-    def add(self, name: bytes, value: bytes) -> None:
-        key = name.lower()
-        self._pairs.append((key, value))
-        if key in self._first:
-            self.repeats = True
-        else:
-            self._first[key] = value
-
-    @overload
-    def get(self, key: str, /) -> str | None: ...
-    @overload
-    def get(self, key: str, /, default: _Default) -> str | _Default: ...
-    def get(self, key: str, /, default: _Default | None = None) -> str | _Default | None:
-        value = self._first.get(_key(key))
-        return default if value is None else _text(value)
-
-    def __contains__(self, key: object, /) -> bool:
-        return isinstance(key, str) and _key(key) in self._first
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def getall(self, key: str, default: list[str], /) -> list[str]:
-        wanted = _key(key)
-        return [_text(value) for name, value in self._pairs if name == wanted] or default
-
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Names in lower case."""
-        return ((name.decode("latin-1"), _text(value)) for name, value in self._pairs)
-
-
-@lru_cache(maxsize=64)
-def _key(name: str) -> bytes:
-    """Only names that our own code asks for get here."""
-    return name.lower().encode("ascii")
-
-
-def _text(value: bytes) -> str:
-    return value.strip(b" \t").decode("utf-8", "surrogateescape")
-
-
-class Exchange:
-    """A request on its way in, and what is known about how it will end."""
-
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_gate",
-        "_waiter",
-        "broken",
-        "complete",
-        "fields",
-        "final",
-        "head_only",
-        "http10",
-        "limit",
-        "method",
-        "problem",
-        "size",
-        "target",
-        "wants_continue",
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        gate: Gate,
-        method: str = "GET",
-        target: str = "/",
-        fields: Fields,
-        http10: bool = False,
-        keep_alive: bool = False,
-    ) -> None:
-        self._connection = connection
-        self._gate = gate
-        self._chunks: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self.method = method
-        self.target = target
-        self.fields = fields
-        self.http10 = http10
-        self.head_only = method == "HEAD"
-        self.final = not keep_alive
-        """Whether the connection closes behind the answer."""
-        self.complete = False
-        self.limit = gate.largest_body
-        self.size = 0
-        self.problem: Problem | None = None
-        """Why the body cannot be had."""
-        self.broken: Problem | None = None
-        """Why it is no request at all: nobody is asked about it."""
-        self.wants_continue = "expect" in fields
-
-    def feed(self, chunk: bytes) -> None:
-        if self.problem is not None:
-            return
-        self.size += len(chunk)
-        self._gate.buffered += len(chunk)
-        self._chunks.append(chunk)
-        if self.size > self.limit:
-            self.fail(too_large(self.limit))
-        elif self._gate.buffered > self._gate.limits.buffered_bytes:
-            self.fail(_BUFFERS_FULL)
-
-    def finish(self) -> None:
-        self.complete = True
-        self._wake()
-
-    def fail(self, reason: Problem) -> None:
-        """The request cannot be taken; its body is forgotten, and the connection ends with the answer."""
-        self.problem = self.problem or reason
-        self.final = True
-        self.forget()
-        self._wake()
-
-    def invite(self) -> None:
-        """Tell the client, which asked, that its body is wanted."""
-        self._connection.invite()
-
-    def forget(self) -> None:
-        self._gate.buffered -= sum(map(len, self._chunks))
-        self._chunks.clear()
-
-    async def body(self, limit: int, *, seconds: float) -> bytes:
-        """The whole body. Raises ProblemError when it is too large, too slow or broken."""
-        self.limit = limit
-        if self.problem is None and self.size > limit:
-            self.fail(too_large(limit))
-        if self.problem is None and not self.complete:
-            await self._wait(seconds)
-        if self.problem is not None:
-            raise ProblemError(self.problem)
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-
-    async def _wait(self, seconds: float) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._waiter
-        except TimeoutError:
-            self.fail(
-                problem(
-                    ProblemKind.REQUEST_TIMEOUT,
-                    f"The body was not complete after {seconds:g} s: send less, or faster.",
-                )
-            )
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Service(Protocol):
@@ -238,7 +65,7 @@ class Gate:
         self.limits: Final = limits
         self.largest_body: Final = largest_body
         self.connections: Final[set[Connection]] = set()
-        self.buffered = 0
+        self.budget: Final = BodyBudget(limits.buffered_bytes)
         self.closing = False
         """While true every answer is its connection's last."""
 
@@ -262,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._fields = Fields()
         self._target = b""
         self._in_head = True
+        self._begun = False
+        self._head_bytes = 0
         self._deaf = False
         self._paused_reading = False
         self._streaming = False
@@ -318,6 +147,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        self._begun = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -326,6 +156,11 @@ class Connection(asyncio.Protocol):
             self._break(error.__context__.problem if isinstance(error.__context__, ProblemError) else _MALFORMED)
         except httptools.HttpParserError:
             self._break(_MALFORMED)
+        if self._in_head and not self._begun:
+            # A header that never ends is held by the parser, where no callback sees it grow.
+            self._head_bytes += len(data)
+            if self._head_bytes > self._gate.limits.head_bytes and not self._deaf:
+                self._break(_HEAD_TOO_LARGE)
         self._advance()
 
     # ------------------------------------------------------------------------------------------- parser's calls
@@ -334,6 +169,8 @@ class Connection(asyncio.Protocol):
         self._fields = Fields()
         self._target = b""
         self._in_head = True
+        self._begun = True
+        self._head_bytes = 0
         self._idle_since = None
         if self._head_since is None:
             self._head_since = self._loop.time()
@@ -358,9 +195,7 @@ class Connection(asyncio.Protocol):
         if parser.should_upgrade():
             return  # llhttp stops behind this head, and _decline_upgrade takes over
         version = parser.get_http_version()
-        exchange = Exchange(
-            self,
-            gate=self._gate,
+        exchange = self._exchange(
             method=parser.get_method().decode("ascii"),
             target=self._target.decode("latin-1"),
             fields=fields,
@@ -372,6 +207,26 @@ class Connection(asyncio.Protocol):
         flaw = _flaw(fields, version)
         if flaw is not None:
             raise ProblemError(flaw)
+
+    def _exchange(
+        self,
+        *,
+        fields: Fields,
+        method: str = "GET",
+        target: str = "/",
+        http10: bool = False,
+        keep_alive: bool = False,
+    ) -> Exchange:
+        return Exchange(
+            budget=self._gate.budget,
+            largest_body=self._gate.largest_body,
+            invite=self._invite,
+            method=method,
+            target=target,
+            fields=fields,
+            http10=http10,
+            keep_alive=keep_alive,
+        )
 
     def on_body(self, chunk: bytes) -> None:
         if self._reading is not None:
@@ -407,7 +262,7 @@ class Connection(asyncio.Protocol):
         if last is not None and last.final and last.complete:
             return  # bytes behind a request that said Connection: close
         if self._reading is None:
-            broken = Exchange(self, gate=self._gate, fields=Fields())
+            broken = self._exchange(fields=Fields())
             self._queue.append(broken)
             self._reading = broken
         self._reading.broken = reason
@@ -464,19 +319,19 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         exchange.final = exchange.final or not exchange.complete or self._gate.closing
-        head = _head(response.status, response.content_type if response.body else None, response.headers)
+        lines = head(response.status, response.content_type if response.body else None, response.headers)
         length = b"" if response.status == 204 else b"Content-Length: %d\r\n" % len(response.body)
-        connection = b"Connection: close\r\n" if exchange.final else _KEEP_ALIVE if exchange.http10 else b""
+        connection = b"Connection: close\r\n" if exchange.final else KEEP_ALIVE if exchange.http10 else b""
         body = b"" if exchange.head_only else response.body
-        self._transport.write(b"%b%b%b\r\n%b" % (head, length, connection, body))
+        self._transport.write(b"%b%b%b\r\n%b" % (lines, length, connection, body))
 
     async def _stream(self, exchange: Exchange, answer: EventStream) -> None:
         exchange.final = self._streaming = True
         try:
             chunked = not exchange.http10
             framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
-            head = _head(200, answer.content_type, _STREAM_HEADERS)
-            await self._write(b"%b%bConnection: close\r\n\r\n" % (head, framing))
+            lines = head(200, answer.content_type, STREAM_HEADERS)
+            await self._write(b"%b%bConnection: close\r\n\r\n" % (lines, framing))
             if not exchange.head_only:
                 async for piece in answer.chunks:
                     await self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
@@ -549,7 +404,7 @@ class Connection(asyncio.Protocol):
         elif _is_over(self._idle_since, limits.keep_alive_seconds, now):
             transport.close()
 
-    def invite(self) -> None:
+    def _invite(self) -> None:
         if self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -583,55 +438,6 @@ def _flaw(fields: Fields, version: str) -> Problem | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------- bytes out
-
-_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
-_STREAM_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nServer: Hookstead/{__version__}\r\n".encode("ascii")
-    for status in HTTPStatus
-}
-_date: tuple[int, bytes] = (0, b"")
-
-
-def _head(status: int, content_type: str | None, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """Status line and headers but for framing and connection; each line ended."""
-    head = _STATUS_LINES[status] + _date_line()
-    if content_type is not None:
-        head += _CONTENT_TYPES.get(content_type) or f"Content-Type: {content_type}\r\n".encode("latin-1")
-    for name, value in headers:
-        head += f"{name}: {value}\r\n".encode("latin-1")
-    return head
-
-
-_CONTENT_TYPES: Final = {
-    media: f"Content-Type: {media}\r\n".encode("ascii") for media in ("application/json", "application/problem+json")
-}
-
-
-def _date_line() -> bytes:
-    global _date  # noqa: PLW0603  (the line of the present second, for every connection of the process)
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
-    return _date[1]
-
-
-def _whole(refusal: Problem) -> bytes:
-    """An answer that closes the connection, for where no exchange exists."""
-    response = problem_response(refusal)
-    head = _head(response.status, response.content_type, response.headers)
-    return b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head, len(response.body), response.body)
-
-
-def too_large(limit: int) -> Problem:
-    return problem(
-        ProblemKind.TOO_LARGE,
-        f"The body may have {limit} bytes here: send less, or raise the limit of the gateway.",
-        limitBytes=limit,
-    )
-
-
 _MALFORMED: Final = problem(
     ProblemKind.MALFORMED_HTTP, "The request could not be read as HTTP/1.1: check the client, and that it uses http."
 )
@@ -640,10 +446,9 @@ _HEAD_TOO_LARGE: Final = problem(
     ProblemKind.HEADERS_TOO_LARGE,
     "The request line and each header may have 8190 bytes, and there may be 64 headers: send less.",
 )
-_BUFFERS_FULL: Final = problem(ProblemKind.SATURATED, "Too many requests are on their way in: try again.")
-_LATE_HEAD: Final = _whole(
+_LATE_HEAD: Final = whole(
     problem(ProblemKind.REQUEST_TIMEOUT, "The request's head was not complete within its deadline: send it at once.")
 )
-_CROWDED: Final = _whole(
+_CROWDED: Final = whole(
     problem(ProblemKind.SATURATED, "The gateway has as many connections as it takes: reuse yours, or try again later.")
 )

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from hookstead.delivery.intake import IncomingEvent, PublishResult, RefusalKind, Refused
 from hookstead.delivery.ports import Accepted, Clash, Duplicate
 from hookstead.gateway import cloudevents, envelope
+from hookstead.gateway.authorize import Caller, Permission
 from hookstead.gateway.exchange import Request, Response, json_response, problem_response
 from hookstead.gateway.json_bytes import MalformedJson, elements
 from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, problem, refuse
@@ -42,6 +43,7 @@ _OF_THE_WHOLE: Final = frozenset(
         ProblemKind.DRAINING,
         ProblemKind.SATURATED,
         ProblemKind.STORE_UNAVAILABLE,
+        ProblemKind.AUTHORIZATION_UNAVAILABLE,
         ProblemKind.STORE_FULL,
     }
 )
@@ -64,12 +66,17 @@ class Ingest:
     quota: IngestQuota | None = None
     closed: Callable[[], Problem | None] = lambda: None
     """Why no event is taken at all; None when they are."""
+    object_name: Callable[[str], str] = lambda event_type: ""
+    """The name of the WebhookEventType that declares a type, "" for a type that none declares."""
 
     async def one(self, request: Request) -> Response:
         """`POST /v1/events`: native, or CloudEvents structured or binary."""
         refuse_parameters(request)
         self._admit(1)
         event = parse_one(request)
+        refusal = await request.caller.permit(Permission.PUBLISH, self.object_name(event.type))
+        if refusal is not None:
+            raise ProblemError(refusal)
         (result,) = await self.publisher.publish((event,))
         return respond(result)
 
@@ -87,6 +94,7 @@ class Ingest:
             )
         self._admit(len(documents))
         parsed = await self._parse_all(parse, documents, depth, envelope.valid_traceparent(_traceparent(request)))
+        parsed = await self._permit_all(request.caller, parsed)
         events = [one for one in parsed if isinstance(one, IncomingEvent)]
         results = iter(await self.publisher.publish(events) if events else ())
         items = [one if isinstance(one, Problem) else item(next(results)) for one in parsed]
@@ -118,6 +126,18 @@ class Ingest:
             except ProblemError as error:
                 parsed.append(error.problem)
         return parsed
+
+    async def _permit_all(
+        self, caller: Caller, parsed: Sequence[IncomingEvent | Problem]
+    ) -> list[IncomingEvent | Problem]:
+        """The items, with a refusal for each event whose type the caller may not publish."""
+        names = {one.type: self.object_name(one.type) for one in parsed if isinstance(one, IncomingEvent)}
+        wanted = list(dict.fromkeys(names.values()))
+        answers = await asyncio.gather(*(caller.permit(Permission.PUBLISH, name) for name in wanted))
+        refusals = {name: answer for name, answer in zip(wanted, answers, strict=True) if answer is not None}
+        if not refusals:
+            return list(parsed)
+        return [one if isinstance(one, Problem) else refusals.get(names[one.type], one) for one in parsed]
 
     def _refuse_when_closed(self) -> None:
         refusal = self.closed()

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from hookstead.config import serial
 from hookstead.config.model import Epoch
 from hookstead.config.report import Report
-from hookstead.gateway.authorize import Caller, Scope, bearer_token
+from hookstead.gateway.authorize import Caller, Permission, Scope, ScopedCaller, bearer_token
 from hookstead.gateway.configuration import Configuration, HashMismatch, Stale
 from hookstead.gateway.exchange import Request, Response, json_response
 from hookstead.gateway.parameters import Parameters
@@ -20,7 +20,8 @@ from hookstead.gateway.router import Route, Router
 PUSH_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of a compressed configuration; 10,000 endpoints are about one megabyte."""
 MAX_WAIT_SECONDS: Final = 30
-OPERATOR: Final = Caller("operator", frozenset(Scope))
+OPERATOR: Final = ScopedCaller("operator", frozenset(Scope))
+"""May do everything there is on the internal port, so what its routes need is only that somebody is identified."""
 
 
 class TokenAuthorizer:
@@ -40,8 +41,8 @@ class TokenAuthorizer:
             )
         return OPERATOR
 
-    def permit(self, caller: Caller, scope: Scope) -> Problem | None:
-        return None
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 class Reporter(Protocol):
@@ -92,12 +93,12 @@ def internal_router(internal: Internal) -> Router:
                 method="PUT",
                 path="/internal/v1/config",
                 handler=internal.push,
-                scope=Scope.OPERATE,
+                needs=Permission.READ,
                 body_limit=PUSH_LIMIT,
                 takes_encoding=True,
             ),
-            Route(method="GET", path="/internal/v1/report", handler=internal.report, scope=Scope.READ),
-            Route(method="GET", path="/internal/v1/running", handler=internal.running, scope=Scope.READ),
+            Route(method="GET", path="/internal/v1/report", handler=internal.report, needs=Permission.READ),
+            Route(method="GET", path="/internal/v1/running", handler=internal.running, needs=Permission.READ),
         ]
     )
 

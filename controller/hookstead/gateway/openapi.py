@@ -13,6 +13,7 @@ import msgspec
 from hookstead import __version__
 from hookstead.delivery.ports import CancelReason, DeliveryStatus, ErrorCode, Trigger
 from hookstead.gateway import cloudevents
+from hookstead.gateway.authorize import Permission
 from hookstead.gateway.exchange import Request, Response
 from hookstead.gateway.ingest import MAX_ITEMS, NATIVE, NDJSON
 from hookstead.gateway.parameters import DEFAULT_LIMIT, MAX_LIMIT, Parameters
@@ -298,7 +299,7 @@ _BY_DELIVERY: Final = (
 def _operation(
     summary: str,
     *,
-    scope: str | None = "read",
+    needs: Permission | None = Permission.READ,
     answer: Schema | None = None,
     status: int = 200,
     media: str = "application/json",
@@ -307,10 +308,12 @@ def _operation(
     body: Schema | None = None,
 ) -> Schema:
     operation: Schema = {"summary": summary}
-    if scope is not None:
-        operation["description"] = f"Needs the scope `{scope}`."
+    if needs is not None:
+        operation["description"] = (
+            f"Needs the scope `{needs.scope}` of a key, or `{needs.verb}` on `{needs.rbac_resource}` in RBAC."
+        )
         operation["security"] = [{"key": []}, {}]
-        problems = (401, 403, *problems)
+        problems = (401, 403, 503, *problems)
     if parameters:
         operation["parameters"] = list(parameters)
     if body is not None:
@@ -344,43 +347,45 @@ _BODY_OF_MANY: Final[Schema] = {
 }
 
 
-def _list(summary: str, item: str, *filters: Schema, scope: str = "read") -> Schema:
+def _list(summary: str, item: str, *filters: Schema, needs: Permission = Permission.READ) -> Schema:
     return _operation(
-        summary, scope=scope, answer=_ref(f"{item}List"), parameters=(*filters, *_PAGING), problems=(503,)
+        summary, needs=needs, answer=_ref(f"{item}List"), parameters=(*filters, *_PAGING), problems=(503,)
     )
 
 
-def _one(summary: str, item: str, *, scope: str = "read") -> Schema:
-    return _operation(summary, scope=scope, answer=_ref(item), problems=(404, 503))
+def _one(summary: str, item: str, *, needs: Permission = Permission.READ) -> Schema:
+    return _operation(summary, needs=needs, answer=_ref(item), problems=(404, 503))
 
 
 OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
     "/v1/events": {
         "post": _operation(
             "Accept an event; 202 once it is on stable storage.",
-            scope="publish",
+            needs=Permission.PUBLISH,
             answer=_ref("Accepted"),
             status=202,
             problems=_INGEST_PROBLEMS,
             body=_BODY_OF_ONE,
         ),
-        "get": _list("List events.", "Event", *_BY_TYPE_AND_CHANNEL, *_SINCE_UNTIL, scope="events"),
+        "get": _list("List events.", "Event", *_BY_TYPE_AND_CHANNEL, *_SINCE_UNTIL, needs=Permission.READ_PAYLOADS),
     },
     "/v1/events/batch": {
         "post": _operation(
             "Accept events; one result per item.",
-            scope="publish",
+            needs=Permission.PUBLISH,
             answer=_ref("BatchResult"),
             status=202,
             problems=_INGEST_PROBLEMS,
             body=_BODY_OF_MANY,
         )
     },
-    "/v1/events/{id}": {"get": _one("An event with payload and deliveries.", "EventWithPayload", scope="events")},
+    "/v1/events/{id}": {
+        "get": _one("An event with payload and deliveries.", "EventWithPayload", needs=Permission.READ_PAYLOADS)
+    },
     "/v1/events/{id}/payload": {
         "delete": _operation(
             "Erase a payload; the log stays, what is pending is cancelled.",
-            scope="operate",
+            needs=Permission.ERASE_PAYLOADS,
             status=204,
             problems=(404, 503, 507),
         )
@@ -391,7 +396,7 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
     "/v1/endpoints/{name}/test": {
         "post": _operation(
             "Send a sample at once, whatever the endpoint selects.",
-            scope="operate",
+            needs=Permission.TEST,
             answer=_ref("TestResult"),
             problems=(404, 409, 422),
             body={"required": False, "content": {NATIVE: {"schema": _ref("TestRequest")}}},
@@ -404,13 +409,22 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
     "/v1/replays": {"get": _list("List replays.", "Resource")},
     "/v1/replays/{name}": {"get": _one("A replay.", "Resource")},
     "/v1/deliveries": {
-        "get": _list("List deliveries.", "Delivery", *_BY_DELIVERY, *_BY_TYPE_AND_CHANNEL, *_SINCE_UNTIL)
+        "get": _list(
+            "List deliveries.",
+            "Delivery",
+            *_BY_DELIVERY,
+            *_BY_TYPE_AND_CHANNEL,
+            *_SINCE_UNTIL,
+            needs=Permission.READ_DELIVERIES,
+        )
     },
-    "/v1/deliveries/{id}": {"get": _one("A delivery with its attempts.", "DeliveryWithAttempts")},
+    "/v1/deliveries/{id}": {
+        "get": _one("A delivery with its attempts.", "DeliveryWithAttempts", needs=Permission.READ_DELIVERIES)
+    },
     "/v1/deliveries/{id}/redeliver": {
         "post": _operation(
             "Deliver again, now; the automatic schedule stays as it is.",
-            scope="operate",
+            needs=Permission.REDELIVER,
             answer=_ref("Redelivery"),
             status=202,
             problems=(404, 409, 410, 503, 507),
@@ -444,14 +458,14 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
             ),
         )
     },
-    "/openapi.json": {"get": _operation("This document.", scope=None, answer={"type": "object"})},
-    "/healthz": {"get": _operation("The process answers.", scope=None, answer={"type": "string"}, media=PLAIN)},
+    "/openapi.json": {"get": _operation("This document.", needs=None, answer={"type": "object"})},
+    "/healthz": {"get": _operation("The process answers.", needs=None, answer={"type": "string"}, media=PLAIN)},
     "/readyz": {
         "get": _operation(
-            "The process takes events.", scope=None, answer={"type": "string"}, media=PLAIN, problems=(503,)
+            "The process takes events.", needs=None, answer={"type": "string"}, media=PLAIN, problems=(503,)
         )
     },
-    "/metrics": {"get": _operation("Prometheus metrics.", scope=None, answer={"type": "string"}, media=PLAIN)},
+    "/metrics": {"get": _operation("Prometheus metrics.", needs=None, answer={"type": "string"}, media=PLAIN)},
 }
 
 ADMIN_PATHS: Final = ("/healthz", "/readyz", "/metrics")

@@ -48,6 +48,7 @@ class ProblemKind(Enum):
     NOT_READY = ("not-ready", 503, "The gateway takes no work now")
     SATURATED = ("saturated", 503, "The gateway is busy")
     STORE_UNAVAILABLE = ("store-unavailable", 503, "The store is unavailable")
+    AUTHORIZATION_UNAVAILABLE = ("authorization-unavailable", 503, "It cannot be decided who may do this")
     STORE_FULL = ("store-full", 507, "The disk is nearly full")
 
     @property
@@ -73,6 +74,7 @@ RETRY_AFTER_SECONDS: Final[Mapping[ProblemKind, int]] = {
     ProblemKind.NOT_READY: 1,
     ProblemKind.SATURATED: 1,
     ProblemKind.STORE_UNAVAILABLE: 5,
+    ProblemKind.AUTHORIZATION_UNAVAILABLE: 1,
     ProblemKind.STORE_FULL: 60,
 }
 """What waiting means where the refusal itself does not say: 429, 503 and 507 always carry Retry-After."""

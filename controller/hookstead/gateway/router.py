@@ -5,30 +5,46 @@ Paths are matched as they were sent, segment by segment; a parameter is one segm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
-from hookstead.gateway.authorize import Scope
-from hookstead.gateway.exchange import Handler
+from hookstead.gateway.authorize import Permission
+from hookstead.gateway.exchange import Handler, Request
 from hookstead.gateway.problems import Problem, ProblemKind
 
 SMALL_BODY: Final = 64 * 1024
 """Bytes of a body where none is needed, or a few members."""
 
 
+Subject: TypeAlias = Callable[[Request], Awaitable[str]]
+"""The name of the object that a request, whose body is not read yet, is about; "" for all of them."""
+
+
+async def everything(request: Request) -> str:
+    """The subject of a call that is about no object in particular."""
+    return ""
+
+
+async def named(request: Request) -> str:
+    """The subject of a call whose path has a `{name}`."""
+    return request.names["name"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method of one path. `scope` None: whoever reaches the port. `body_limit` in bytes.
+    """One method of one path. `needs` None: whoever reaches the port. `body_limit` in bytes.
 
+    `subject` None: the handler asks for the permission, because what it is about is in the body.
     `takes_encoding`: the handler itself undoes a Content-Encoding.
     """
 
     method: str
     path: str
     handler: Handler
-    scope: Scope | None
+    needs: Permission | None
+    subject: Subject | None = everything
     body_limit: int = SMALL_BODY
     takes_encoding: bool = False
 

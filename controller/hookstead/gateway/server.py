@@ -13,9 +13,10 @@ import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-from hookstead.gateway.authorize import ANYONE, Authorizer, Caller, OpenAuthorizer, Scope
+from hookstead.gateway.authorize import ANYONE, Authorizer, Caller, OpenAuthorizer, Permission
 from hookstead.gateway.exchange import Answer, Request, problem_response
-from hookstead.gateway.http1 import Connection, Exchange, Gate, Limits, too_large
+from hookstead.gateway.http1 import Connection, Gate, Limits
+from hookstead.gateway.http_request import Exchange, too_large
 from hookstead.gateway.loopback import foreign
 from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, problem
 from hookstead.gateway.router import Route, Router
@@ -123,26 +124,22 @@ class HttpServer:
         if isinstance(match, Problem):
             raise ProblemError(match)
         route = match.route
-        caller = ANYONE
-        if route.scope is not None:
-            caller = await self._identify(fields.get("authorization"), route.scope)
-        return await route.handler(
-            Request(
-                method=exchange.method,
-                path=path,
-                query=query,
-                headers=fields,
-                body=await self._body(exchange, route),
-                names=match.names,
-                caller=caller,
-            )
+        caller: Caller = ANYONE
+        if route.needs is not None:
+            caller = await self._identify(fields.get("authorization"), route.needs)
+        request = Request(
+            method=exchange.method, path=path, query=query, headers=fields, names=match.names, caller=caller
         )
+        if route.needs is not None and route.subject is not None:
+            _raise(await caller.permit(route.needs, await route.subject(request)))
+        request.body = await self._body(exchange, route)
+        return await route.handler(request)
 
-    async def _identify(self, authorization: str | None, scope: Scope) -> Caller:
+    async def _identify(self, authorization: str | None, needs: Permission) -> Caller:
         caller = await self._authorizer.identify(authorization)
         if isinstance(caller, Problem):
             raise ProblemError(caller)
-        _raise(self._authorizer.permit(caller, scope))
+        _raise(caller.refusal(needs))
         return caller
 
     async def _body(self, exchange: Exchange, route: Route) -> bytes:

@@ -120,9 +120,9 @@ async def house() -> AsyncIterator[House]:
     server = HttpServer(
         Router(
             [
-                Route(method="POST", path="/v1/events", handler=take, scope=None, body_limit=BODY_LIMIT),
-                Route(method="GET", path="/fails", handler=fail, scope=None),
-                Route(method="GET", path="/stream", handler=stream, scope=None),
+                Route(method="POST", path="/v1/events", handler=take, needs=None, body_limit=BODY_LIMIT),
+                Route(method="GET", path="/fails", handler=fail, needs=None),
+                Route(method="GET", path="/stream", handler=stream, needs=None),
             ]
         ),
         limits=QUICK,
@@ -204,6 +204,18 @@ async def test_oversized_heads_are_refused(house: House, request_bytes: bytes) -
     reply = await wire.reply()
     assert (reply.status, reply.problem) in ((431, "headers-too-large"), (400, "malformed-http"))
     await wire.closed()
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nX"])
+async def test_a_line_without_an_end_is_refused_when_it_is_too_long(house: House, start: bytes) -> None:
+    wire = await house.wire()
+    await wire.send(start)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(20):
+            await wire.send(b"x" * 8000)
+            await asyncio.sleep(0.005)
+    reply = await wire.reply()
+    assert (reply.status, reply.problem) == (431, "headers-too-large")
 
 
 async def test_a_head_that_drips_is_cut_off(house: House) -> None:

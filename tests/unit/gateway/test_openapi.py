@@ -48,10 +48,14 @@ def test_every_route_is_described_and_nothing_else_is() -> None:
     assert described == served
 
 
-def test_every_route_s_scope_is_the_one_described() -> None:
+def test_what_every_route_needs_is_what_is_described() -> None:
     for route in all_routes():
         description = OPERATIONS[route.path][route.method.lower()].get("description", "")
-        assert (f"`{route.scope.value}`" in description) if route.scope else description == ""
+        if route.needs is None:
+            assert description == ""
+        else:
+            assert f"`{route.needs.scope}`" in description
+            assert f"`{route.needs.verb}` on `{route.needs.rbac_resource}`" in description
 
 
 def test_references_resolve_and_operations_have_names_of_their_own() -> None:

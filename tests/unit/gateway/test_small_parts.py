@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from hookstead.gateway.authorize import (
     KeysUnreadable,
     OpenAuthorizer,
-    Scope,
+    Permission,
     StaticAuthorizer,
     bearer_token,
     read_keys,
@@ -33,7 +33,7 @@ async def answer(_request: Request) -> Response:
 
 
 def route(method: str, path: str) -> Route:
-    return Route(method=method, path=path, handler=answer, scope=None)
+    return Route(method=method, path=path, handler=answer, needs=None)
 
 
 ROUTER = Router([route("GET", "/a"), route("POST", "/a"), route("GET", "/a/{name}"), route("DELETE", "/a/{name}/b")])
@@ -214,9 +214,10 @@ async def test_a_static_key_may_do_what_its_scopes_say(tmp_path: Path) -> None:
     ui = await authorizer.identify("bearer secret-2")
     assert not isinstance(shop, Problem)
     assert not isinstance(ui, Problem)
-    assert authorizer.permit(shop, Scope.PUBLISH) is None
-    assert authorizer.permit(ui, Scope.EVENTS) is None
-    refusal = authorizer.permit(shop, Scope.OPERATE)
+    assert await shop.permit(Permission.PUBLISH, "any") is None
+    assert await ui.permit(Permission.READ_PAYLOADS) is None
+    refusal = await shop.permit(Permission.TEST)
+    assert refusal == shop.refusal(Permission.TEST)
     assert refusal is not None
     assert refusal.status == 403
     assert refusal.extra["missingScope"] == "operate"
@@ -275,7 +276,7 @@ async def test_mode_none_lets_everybody_do_everything() -> None:
     authorizer = OpenAuthorizer()
     caller = await authorizer.identify(None)
     assert not isinstance(caller, Problem)
-    assert all(authorizer.permit(caller, scope) is None for scope in Scope)
+    assert [await caller.permit(permission) for permission in Permission if caller.refusal(permission)] == []
 
 
 def test_a_bearer_token_is_what_follows_the_scheme() -> None:
