@@ -274,6 +274,10 @@ class Dispatcher:
         lane.ready.append(job)
         self._budget.add(job)
 
+    def disown(self, delivery_id: str) -> None:
+        """A delivery that was reserved and is stored now, and whose lane is no more."""
+        self._spawn(self._give_back([delivery_id]))
+
     def left_in_store(self, lane: Lane) -> None:
         """A new delivery waits in the store for a claim."""
         lane.backlog = True

@@ -249,6 +249,8 @@ class Publisher:
             if lane.config.state is not EndpointState.DISABLED:
                 return
         # The configuration changed between selection and commit.
+        if delivery.claimed and current is not lane:
+            self._dispatcher.disown(delivery.id)
         reason = CancelReason.ENDPOINT_DELETED if current is not lane else CancelReason.ENDPOINT_DISABLED
         self._dispatcher.cancel_soon(delivery.endpoint, reason)
 
