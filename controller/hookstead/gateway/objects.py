@@ -22,7 +22,7 @@ from hookstead.config.model import (
     Identity,
     ReplayConfig,
 )
-from hookstead.config.report import EndpointReport, EnvironmentActivity, Report
+from hookstead.config.report import EndpointReport, EnvironmentActivity, ReplayReport, Report, Running
 from hookstead.config.status import PROGRAMMED, Status
 from hookstead.gateway.cursors import read_cursor, write_cursor
 from hookstead.gateway.exchange import Request, Response, json_response
@@ -35,7 +35,10 @@ class Source(Protocol):
 
     @property
     def config(self) -> DeliveryConfig | None: ...
+    @property
+    def running(self) -> Running: ...
     def endpoint_report(self, name: str) -> EndpointReport | None: ...
+    def replay_report(self, uid: str) -> ReplayReport | None: ...
     def report(self, *, after: str | None) -> Report: ...
     def environment_activity(self) -> EnvironmentActivity: ...
 
@@ -115,7 +118,7 @@ class Objects:
         return config
 
     async def _environment(self, config: DeliveryConfig, environment: EnvironmentConfig) -> Status:
-        report = self.source.report(after=None)
+        running = self.source.running
         endpoints = await self._count_endpoints(config)
         return self._shown(
             "environment",
@@ -125,8 +128,8 @@ class Objects:
                 endpoints=endpoints,
                 channels=len(config.channels),
                 event_types=len(config.event_types),
-                gateways=statuses.Gateways(replicas=1, programmed_replicas=1, version=report.running.version),
-                config=statuses.ConfigSize(hash=report.running.hash),
+                gateways=statuses.Gateways(replicas=1, programmed_replicas=1, version=running.version),
+                config=statuses.ConfigSize(hash=running.hash),
                 activity=self.source.environment_activity(),
                 programmed=PROGRAMMED,
                 previous=previous,
@@ -209,7 +212,6 @@ class Objects:
 
     def _replay_view(self) -> tuple[DeliveryConfig, Callable[[ReplayConfig], Status]]:
         config = self._config()
-        reports = {(one.name, one.uid): one for one in self.source.report(after=None).replays}
 
         def show(replay: ReplayConfig) -> Status:
             return self._shown(
@@ -218,7 +220,7 @@ class Objects:
                 lambda previous, now: statuses.replay_status(
                     replay,
                     environment=config.environment,
-                    report=reports.get((replay.identity.name, replay.identity.uid)),
+                    report=self.source.replay_report(replay.identity.uid),
                     programmed=PROGRAMMED,
                     previous=previous,
                     now=now,

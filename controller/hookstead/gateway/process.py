@@ -117,8 +117,9 @@ class GatewayProcess:
         await self._bind(engine, self._store, self._configuration)
         if options.internal_listen is not None:
             await self._configuration.boot(options.config_dir)
-        for server in self._servers:
-            await server.serve()
+        for name, server in (("public", self.public), ("internal", self.internal)):
+            if server is not None:
+                await self._serve(name, server)
         settle_memory()
 
     async def _bind(self, engine: Engine, store: Store, configuration: Configuration) -> None:
@@ -142,7 +143,7 @@ class GatewayProcess:
         )
         self.public = HttpServer(router, authorizer=self._authorizer, local_only=options.local_only)
         await self._open("admin", self.admin, options.admin_listen)
-        await self.admin.serve()
+        await self._serve("admin", self.admin)
         await self._open("public", self.public, options.listen)
         if options.internal_listen is not None:
             await self._bind_internally(options.internal_listen, Internal(configuration, engine))
@@ -167,6 +168,10 @@ class GatewayProcess:
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}") from error
+
+    async def _serve(self, name: str, server: HttpServer) -> None:
+        """Take connections, and say so: only now does one that is made on the strength of the line succeed."""
+        await server.serve()
         shown = ", ".join(f"{host}:{port}" for host, port in server.addresses)
         log.info("the %s port listens on %s", name, shown, extra={"action": "listening"})
 

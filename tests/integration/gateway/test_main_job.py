@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from builders import SIGNING_TEXT, channel, config, endpoint, environment, event_type
-from hookstead.resources.kinds import DeliverySpec, EndpointState, EnvironmentState, EventValidation, RetrySpec
+from builders import SIGNING_TEXT, channel, config, endpoint, environment, event_type, meta
+from hookstead.resources.kinds import (
+    DeliverySpec,
+    EndpointState,
+    EnvironmentState,
+    EventValidation,
+    NameRef,
+    Replay,
+    ReplaySelect,
+    ReplaySpec,
+    RetrySpec,
+)
 from integration.gateway.gateway_bench import running
 
 
@@ -401,3 +411,28 @@ async def test_openapi_describes_the_gateway(tmp_path: Path) -> None:
         document = (await bench.get("/openapi.json")).json
         assert document["openapi"].startswith("3.1")
         assert "/v1/events" in document["paths"]
+
+
+async def test_a_replay_is_shown_with_its_progress(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        await bench.publish()
+        await bench.finished()
+        again = Replay(
+            meta=meta("again"),
+            spec=ReplaySpec(
+                endpoint_ref=NameRef(name="all"),
+                select=ReplaySelect.ALL,
+                since="2020-01-01T00:00:00Z",
+                until="2100-01-01T00:00:00Z",
+            ),
+        )
+        await bench.process.apply(config(endpoint("all", url=bench.receiver.url), again))
+
+        async def complete() -> Any:
+            shown = (await bench.get("/v1/replays/again")).json
+            return any(one["type"] == "Complete" and one["status"] == "True" for one in shown["conditions"]) and shown
+
+        shown = await bench.until(complete)
+        assert (shown["name"], shown["endpoint"], shown["selected"], shown["delivered"]) == ("again", "all", 1, 1)
+        assert (await bench.get("/v1/replays")).json["items"] == [shown]
+        assert len(bench.receiver.got) == 2
