@@ -158,16 +158,16 @@ class World:
     ) -> dict[str, Any]:
         """Wait until the conditions say so; the status. None: the condition is absent."""
 
+        last: dict[str, Any] = {}
+
         def holds() -> dict[str, Any] | None:
             body = self.get(kind, name)
             if body["status"].get("observedGeneration") != body["metadata"]["generation"]:
                 return None
             said = {key: condition_of(body, key) for key in conditions}
-            nonlocal last
-            last = said
+            last.update(said)
             return dict(body["status"]) if said == conditions else None
 
-        last: dict[str, Any] = {}
         try:
             return dict(eventually(f"{kind} {name}: {conditions}", holds, seconds=seconds))
         except AssertionError as error:

@@ -2,9 +2,9 @@
 
 When a pass would drop more than half of the published objects of one kind, it is not believed at once: the API
 server must first confirm, by discovery, that the kinds are served in full (a CRD under deletion loses the verb
-`create`), and by consistent lists that the objects are gone. Where each was reported as deleted one confirmation
-is enough; where they vanished in silence a second one is asked for a while later. Until then the last good
-configuration stays in force.
+`create`), and by consistent lists that the objects are gone. Where each was reported as deleted, or they are few, one
+confirmation is enough; where many vanished in silence a second one is asked for a while later. Until then the last
+good configuration stays in force.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ VANISHED_SHARE: Final = 0.5
 """More than this share of the published objects of a kind gone in one pass is a mass deletion."""
 FIRST_LOOK_SECONDS: Final = 1.0
 """After the pass that saw it: time for discovery to show a CRD that is being deleted."""
+SMALL_LOSS: Final = 20
+"""So many objects at most cannot be half a list: one confirmation is enough."""
 SECOND_LOOK_SECONDS: Final = 15.0
 """Between the two confirmations of a silent loss."""
 RETRY_SECONDS: Final = 5.0
@@ -58,7 +60,7 @@ class Suspicion:
 
     @property
     def wanted(self) -> int:
-        return 2 if self.silent else 1
+        return 2 if self.silent and len(self.lost) > SMALL_LOSS else 1
 
 
 def lost_objects(published: Collection[Published], present: Collection[Published]) -> frozenset[Published]:

@@ -97,7 +97,8 @@ class ObjectStore:
         if known is not None and _is_echo(known, meta):
             known.resource_version = version
             foreign = status != known.status
-            known.status = status
+            if foreign:
+                known.status = status
             return Seen(status=foreign, relisted=relisted)
         entry = entries[name] = Entry(item=read_manifest(kind, body), resource_version=version, status=status)
         asked = entry.reconcile_requested_at

@@ -26,7 +26,7 @@ WRITERS: Final = 8
 BATCH: Final = 200
 """Statuses computed before the loop gets its turn."""
 START_SECONDS: Final = 2.0
-"""After its start the operator does not yet believe that a gateway is unavailable."""
+"""For so long after its first pass, or after the last gateway went, the operator does not believe that none is."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Reporter:
         self._may_write: Final = may_write
         self._monotonic: Final = monotonic
         self._now: Final = now
-        self._started: Final = monotonic()
+        self._started: float | None = None
+        self._without_gateways_since: float | None = None
         self._view: View | None = None
         self._all = False
         self._some: dict[Key, None] = {}
@@ -72,6 +73,8 @@ class Reporter:
     def show(self, view: View) -> None:
         """A pass has compiled this configuration."""
         self._view = view
+        if self._started is None:
+            self._started = self._monotonic()
         environment = view.config.environment
         if environment is not None:
             self._scheduler.period_seconds = float(environment.status_reporting.period_seconds)
@@ -118,7 +121,7 @@ class Reporter:
 
     async def _compute(self, keys: Iterable[Key], view: View) -> None:
         fleet = self._fleet()
-        settled = self._monotonic() - self._started > START_SECONDS
+        settled = self._believes(fleet)
         for count, key in enumerate(keys, start=1):
             wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
             if wanted is not None:
@@ -135,6 +138,16 @@ class Reporter:
                 await asyncio.sleep(0)
                 if self._view is not view:
                     return  # A newer pass asks for everything again.
+
+    def _believes(self, fleet: Fleet) -> bool:
+        """Whether a missing gateway is a fact: not right after the start, and not for a moment between two pods."""
+        now = self._monotonic()
+        if fleet.members:
+            self._without_gateways_since = None
+        elif self._without_gateways_since is None:
+            self._without_gateways_since = now
+        since = (self._started, self._without_gateways_since)
+        return all(at is None or now - at > START_SECONDS for at in since)
 
     async def write(self) -> None:
         """Write what is due, for ever; at most WRITERS at a time."""
@@ -187,6 +200,8 @@ class Reporter:
 
     def _learn(self, write: Write, body: dict[str, object], *, seconds: float) -> None:
         status = canonical(body.get("status") or {})
+        if status == write.desired:
+            status = write.desired  # one copy in memory, ten thousand times
         entry = self._objects.kinds[write.key.kind].get(write.key.name)
         if entry is not None and entry.meta.uid == write.uid:
             meta = body["metadata"]

@@ -159,4 +159,5 @@ class Sweeper:
             log.warning("removed ghosts", extra={"action": "sweep", "ghosts": ghosts})
         if ghosts or pods_gone:
             self._changed()
-        return sum(len(item.missing) for item in swept)
+        pods_missing = self._pods.missing(listings.pods) if listings.pods is not None else 0
+        return pods_missing + sum(len(item.missing) for item in swept)

@@ -58,7 +58,7 @@ def test_an_announced_deletion_is_believed_after_one_look() -> None:
 
 
 def test_a_silent_loss_takes_two_looks_some_time_apart() -> None:
-    lost = frozenset(endpoints(1, 2))
+    lost = frozenset(endpoints(*range(30)))
     suspicion = suspect(None, lost, announced=endpoints(1), now=0.0)
     once = after_look(suspicion, confirmed=True, now=1.0)
     assert decide(once) is Decision.LOOK_AGAIN
@@ -66,8 +66,13 @@ def test_a_silent_loss_takes_two_looks_some_time_apart() -> None:
     assert decide(after_look(once, confirmed=True, now=20.0)) is Decision.PUBLISH
 
 
+def test_a_silent_loss_of_a_few_takes_one_look() -> None:
+    suspicion = suspect(None, frozenset(endpoints(1, 2)), announced=(), now=0.0)
+    assert decide(after_look(suspicion, confirmed=True, now=1.0)) is Decision.PUBLISH
+
+
 def test_a_look_that_does_not_confirm_starts_the_count_again() -> None:
-    suspicion = suspect(None, frozenset(endpoints(1)), announced=(), now=0.0)
+    suspicion = suspect(None, frozenset(endpoints(*range(30))), announced=(), now=0.0)
     once = after_look(suspicion, confirmed=True, now=1.0)
     again = after_look(once, confirmed=False, now=20.0)
     assert again.confirmations == 0

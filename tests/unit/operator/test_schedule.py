@@ -142,7 +142,7 @@ def test_transitions_go_before_activity_and_the_oldest_first() -> None:
     desk.want(status(active="False"), now=10.2, key=keys[1])
     desk.want(status(active="False"), now=10.1, key=keys[2])
     desk.want(status(endpoints=1), now=9.0, key=keys[3])
-    order = []
+    order: list[str] = []
     now = 20.0
     while len(order) < 4:
         write = desk.write(now)
@@ -260,7 +260,10 @@ def test_a_pace_lets_no_more_through_within_any_second() -> None:
 
 def test_a_slowed_pace_lets_its_share_through_and_at_least_one() -> None:
     pace = Pace(10, share=0.25)
-    assert [pace.wait(0.0) <= 0 and pace.take(0.0) is None for _ in range(4)] == [True, True, False, False]
+    for _ in range(2):
+        assert pace.wait(0.0) == 0.0
+        pace.take(0.0)
+    assert pace.wait(0.0) > 0
     pace.share = 0.01
     assert pace.wait(0.5) == pytest.approx(WINDOW_SECONDS - 0.5)
     assert pace.wait(WINDOW_SECONDS) == 0.0

@@ -1,0 +1,165 @@
+"""The configuration in Secrets: written in pieces, read back whole, its term never claimed twice."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+
+from hookstead.config.model import DeliveryConfig, Epoch, EventTypeConfig, Identity
+from hookstead.config.serial import digest, encode, to_shards
+from hookstead.config.verdicts import GOOD
+from hookstead.operator.kube import Conflict, KubeError, NotFound
+from hookstead.operator.publish import (
+    MAX_SHARDS,
+    Shards,
+    claim_term,
+    is_intact,
+    read_published,
+    shard_name,
+    write_shards,
+)
+
+CONFIG = DeliveryConfig(
+    namespace="n", event_types=(EventTypeConfig(identity=Identity(name="a"), verdict=GOOD, type="a"),)
+)
+
+
+class Secrets:
+    """The Secrets of one namespace, with merge patch and optimistic locking."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, dict[str, Any]] = {}
+        self.version = 0
+        self.writes: list[str] = []
+
+    async def get(self, path: str, *, accept: str = "") -> Any:
+        name = path.rpartition("/")[2]
+        if name not in self.bodies:
+            raise NotFound("none", status=404)
+        return copy.deepcopy(self.bodies[name])
+
+    async def create(self, _path: str, body: Any) -> Any:
+        name = body["metadata"]["name"]
+        if name in self.bodies:
+            raise Conflict("exists", status=409)
+        return self._store(name, copy.deepcopy(body))
+
+    async def merge_patch(self, path: str, patch: Any) -> Any:
+        name = path.rpartition("/")[2]
+        body = await self.get(path)
+        wanted = patch.get("metadata", {}).get("resourceVersion")
+        if wanted is not None and wanted != body["metadata"]["resourceVersion"]:
+            raise Conflict("changed", status=409)
+        return self._store(name, _merged(body, patch))
+
+    def _store(self, name: str, body: dict[str, Any]) -> Any:
+        self.version += 1
+        self.writes.append(name)
+        body["metadata"]["resourceVersion"] = str(self.version)
+        self.bodies[name] = body
+        return copy.deepcopy(body)
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
+
+
+def cut(config: DeliveryConfig, *, pieces: int = 1, epoch: Epoch = Epoch(term=3, sequence=7)) -> Shards:  # noqa: B008
+    document = encode(config)
+    (packed,) = to_shards(document)
+    size = -(-len(packed) // pieces)
+    parts = [packed[start : start + size] for start in range(0, len(packed), size)]
+    return Shards(pieces=parts, digest=digest(document), epoch=epoch)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_what_is_written_is_read_back(pieces: int) -> None:
+    kube: Any = Secrets()
+    shards = cut(CONFIG, pieces=pieces)
+    await write_shards(kube, shards, namespace="n")
+    found = await read_published(kube, namespace="n")
+    assert (found.config, found.digest, found.epoch, found.term) == (CONFIG, shards.digest, shards.epoch, 3)
+    assert await is_intact(kube, shards, namespace="n")
+
+
+async def test_the_first_shard_is_written_last() -> None:
+    kube: Any = Secrets()
+    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n")
+    assert kube.writes == [shard_name(2), shard_name(1), shard_name(0)]
+
+
+async def test_a_smaller_configuration_empties_the_surplus() -> None:
+    kube: Any = Secrets()
+    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n")
+    await write_shards(kube, cut(CONFIG), namespace="n")
+    assert (await read_published(kube, namespace="n")).config == CONFIG
+    assert not kube.bodies[shard_name(1)].get("data")
+    assert not kube.bodies[shard_name(2)].get("data")
+
+
+async def test_a_mixture_of_two_configurations_is_not_believed() -> None:
+    kube: Any = Secrets()
+    await write_shards(kube, cut(CONFIG, pieces=2), namespace="n")
+    other = msgspec.structs.replace(CONFIG, namespace="another-one")
+    newer = cut(other, pieces=2)
+    before = copy.deepcopy(kube.bodies[shard_name(0)])
+    await write_shards(kube, newer, namespace="n")
+    kube.bodies[shard_name(0)] = before
+    found = await read_published(kube, namespace="n")
+    assert found.config is None
+    assert found.term == 3
+
+
+async def test_nothing_stored_is_an_empty_beginning() -> None:
+    found = await read_published(Secrets(), namespace="n")  # type: ignore[arg-type]  # a fake
+    assert (found.config, found.term, found.resource_version) == (None, 0, "")
+
+
+async def test_each_start_claims_a_higher_term() -> None:
+    kube: Any = Secrets()
+    for wanted in (1, 2):
+        published = await read_published(kube, namespace="n")
+        assert await claim_term(kube, namespace="n", published=published, at_least=0) == wanted
+    await write_shards(kube, cut(CONFIG, epoch=Epoch(term=2, sequence=9)), namespace="n")
+    published = await read_published(kube, namespace="n")
+    assert await claim_term(kube, namespace="n", published=published, at_least=0) == 3
+    published = await read_published(kube, namespace="n")
+    assert published.config == CONFIG, "claiming a term leaves the configuration alone"
+    assert await claim_term(kube, namespace="n", published=published, at_least=40) == 40
+
+
+async def test_of_two_that_claim_at_once_one_has_to_look_again() -> None:
+    kube: Any = Secrets()
+    await write_shards(kube, cut(CONFIG), namespace="n")
+    published = await read_published(kube, namespace="n")
+    await claim_term(kube, namespace="n", published=published, at_least=0)
+    with pytest.raises(Conflict):
+        await claim_term(kube, namespace="n", published=published, at_least=0)
+
+
+async def test_more_shards_than_are_mounted_are_refused() -> None:
+    shards = Shards(pieces=[b"x"] * (MAX_SHARDS + 1), digest="d", epoch=Epoch())
+    with pytest.raises(KubeError, match="split the environment"):
+        await write_shards(Secrets(), shards, namespace="n")  # type: ignore[arg-type]  # a fake
+
+
+async def test_a_deleted_or_changed_shard_is_noticed() -> None:
+    kube: Any = Secrets()
+    shards = cut(CONFIG, pieces=2)
+    await write_shards(kube, shards, namespace="n")
+    del kube.bodies[shard_name(1)]
+    assert not await is_intact(kube, shards, namespace="n")
+    await write_shards(kube, shards, namespace="n")
+    kube.bodies[shard_name(0)]["metadata"]["annotations"] = {}
+    assert not await is_intact(kube, shards, namespace="n")
