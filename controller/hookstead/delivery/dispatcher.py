@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
-from hookstead.delivery import attempt, pacing
+from hookstead.delivery import attempt, clock_watch, pacing
 from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.attempt import Outcome, Sealed
 from hookstead.delivery.budget import MemoryBudget
@@ -342,6 +342,18 @@ class Dispatcher:
         present = self._timers.pop(key, None)
         if present is not None:
             present[1].cancel()
+
+    def clock_went_back(self, back_ms: int) -> None:
+        """The wall clock is `back_ms` behind where it was, and so is the store's schedule: follow, without attempts."""
+        states = {key: clock_watch.follow(state, back_ms=back_ms) for key, state in self._boot.lanes.items()}
+        self._boot = replace(self._boot, lanes=states)
+        for key, state in states.items():
+            self.recorder.save(key, state)
+        for lane in self.lanes.values():
+            self._release(lane)
+            self._set_state(lane, clock_watch.follow(lane.state, back_ms=back_ms))
+            if lane.next_due_ms is not None:
+                lane.next_due_ms -= back_ms
 
     def resync(self) -> None:
         """Recompute every timer from the wall clock, which may have stepped."""

@@ -13,6 +13,7 @@ from hookstead.config.report import EndpointReport, EnvironmentActivity, ReplayR
 from hookstead.delivery import reporting
 from hookstead.delivery.activity import RECENT_LIMIT
 from hookstead.delivery.budget import MemoryBudget
+from hookstead.delivery.clock_watch import ClockWatch, went_back
 from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.event_counters import EventCounters
 from hookstead.delivery.intake import IncomingEvent, OperateRefusal, PublishResult, TestResult
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 2.0
 """How long a drain waits for the store behind its deadline."""
+_CLOCK_BLOB: Final = "wall-clock"
+"""Milliseconds that the wall clock has shown: one that shows less at the next start went back."""
 _COUNTERS_BLOB: Final = "event-counters"
 
 
@@ -109,12 +112,22 @@ class Engine:
         self._running = Running(instance="", version="")
         self._applying = asyncio.Lock()
         self._housekeeping: asyncio.Task[None] | None = None
+        self._watch = ClockWatch(clock.now_ms(), 0.0)
+        self._behind_ms = 0
 
     # ------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Read the store's memory. Nothing is sent, and every event refused, until `apply`."""
+        saved = await self._store.get_blob(_CLOCK_BLOB)
+        now_ms = self._clock.now_ms()
+        back_ms = 0 if saved is None else went_back(expected_ms=int(saved), now_ms=now_ms)
+        if back_ms:
+            await self._bring_forward(back_ms, now_ms=now_ms)
         self._dispatcher.start(await self._store.boot(recent_limit=RECENT_LIMIT))
+        if back_ms:
+            self._dispatcher.clock_went_back(back_ms)
+        self._watch = ClockWatch(self._clock.now_ms(), self._clock.monotonic())
         saved = await self._store.get_blob(_COUNTERS_BLOB)
         if saved is not None:
             self._counters.restore(saved)
@@ -280,12 +293,35 @@ class Engine:
         while True:
             await asyncio.sleep(self._settings.housekeeping_seconds)
             try:
+                await self._follow_clock()
                 await self._expire()
                 await self._refresh_counts()
                 await self._save_counters()
             except StoreError as error:
                 log.warning("housekeeping failed", extra={"action": "housekeeping_failed", "error": str(error)})
             self._dispatcher.resync()
+
+    async def _follow_clock(self) -> None:
+        """What waits must not wait longer because the wall clock went back."""
+        now_ms = self._look_at_clock()
+        if self._behind_ms:
+            await self._bring_forward(self._behind_ms, now_ms=now_ms)
+            self._dispatcher.clock_went_back(self._behind_ms)
+            self._behind_ms = 0
+
+    def _look_at_clock(self) -> int:
+        now_ms = self._clock.now_ms()
+        self._behind_ms += self._watch.look(now_ms=now_ms, monotonic=self._clock.monotonic())
+        return now_ms
+
+    async def _bring_forward(self, back_ms: int, *, now_ms: int) -> None:
+        log.warning(
+            "the wall clock went back by %d s: what waits keeps what is left of its wait",
+            back_ms // 1000,
+            extra={"action": "clock_went_back", "milliseconds": back_ms},
+        )
+        await self._store.bring_forward(step_ms=back_ms, now_ms=now_ms)
+        await self._store.put_blob(_CLOCK_BLOB, b"%d" % now_ms)
 
     async def _expire(self) -> None:
         environment = self._config.environment if self._config is not None else None
@@ -301,7 +337,10 @@ class Engine:
                 self._dispatcher.touched(lane)
 
     async def _save_counters(self) -> None:
+        now_ms = self._look_at_clock()
+        # A step that was not followed yet must still be seen by the next life.
+        clock = () if self._behind_ms else (self._store.put_blob(_CLOCK_BLOB, b"%d" % now_ms),)
         try:
-            await self._store.put_blob(_COUNTERS_BLOB, self._counters.save())
+            await asyncio.gather(self._store.put_blob(_COUNTERS_BLOB, self._counters.save()), *clock)
         except StoreError as error:
             log.warning("counters not saved", extra={"action": "save_failed", "error": str(error)})

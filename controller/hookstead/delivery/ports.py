@@ -562,6 +562,12 @@ class Store(Protocol):
     async def get_blob(self, name: str) -> bytes | None:
         """A small value that was put under this name."""
 
+    async def bring_forward(self, *, step_ms: int, now_ms: int) -> None:
+        """Make pending deliveries and manual requests that are due after `now_ms` due `step_ms` earlier.
+
+        Each once, in one or several transactions: the wall clock went back, and what is left of a wait stays the same.
+        """
+
     async def put_blob(self, name: str, value: bytes) -> None:
         """Keep a small value, durably, under a name of ours."""
 
