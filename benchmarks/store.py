@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import apsw
 import uuid_utils
@@ -26,6 +27,7 @@ import uvloop
 
 from hookstead.delivery.ports import (
     AttemptRecord,
+    CallerId,
     DeliveryQuery,
     DeliveryStatus,
     EndpointKey,
@@ -66,8 +68,9 @@ class Measure:
         return f"{self.name:<46} {rate:>10} {per:>9.1f} µs CPU each ({self.count:,} in {self.seconds:.2f} s)"
 
 
-def new_event(endpoint: EndpointKey, *, claimed: bool) -> NewEvent:
+def new_event(endpoint: EndpointKey, *, claimed: bool, named: bool = False) -> NewEvent:
     return NewEvent(
+        caller_id=CallerId("", uuid4().hex) if named else None,
         id="msg_" + uuid_utils.uuid7().hex,
         type="order.paid",
         channels=("client_7f3e",),
@@ -118,13 +121,17 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
     feed = iter(events)
 
     async def caller() -> None:
-        for event in feed:
+        for event in feed:  # whatever feed there is: callers share it
             await store.accept([event])
 
     async def accept() -> None:
         await asyncio.gather(*(caller() for _ in range(options.callers)))
 
     await timed(f"accept, {options.callers} callers, {len(keys)} endpoints", len(events), accept)
+
+    named = [new_event(keys[n % len(keys)], claimed=True, named=True) for n in range(options.events)]
+    feed = iter(named)
+    await timed("accept with callers' ids", len(named), accept)
 
     async def record_all(size: int, parallel: int) -> None:
         jobs = [(event.deliveries[0].id, event.deliveries[0].endpoint) for event in events]

@@ -171,3 +171,16 @@ async def test_a_deleted_endpoint_leaves_nothing_behind_in_the_end(host: Host) -
     assert (await store.counts())[A] == EndpointCounts(pending=1)
     store = await host.open()
     assert (await store.counts())[A] == EndpointCounts(pending=1)
+
+
+async def test_an_event_that_was_too_young_when_its_last_delivery_went_goes_later(store: Store) -> None:
+    given = event(A, claimed=True)
+    await store.accept([given])
+    await store.record([attempt(delivery_id(given), DEAD)], {})
+    await expire(store, NOW + 2 * DAY, payload_days=1, attempt_days=1, dead_letter_days=30)
+    assert await left(store) == (1, 1)
+    longer = {"payload_days": 10, "attempt_days": 10, "dead_letter_days": 3}
+    await expire(store, NOW + 4 * DAY, **longer)
+    assert await left(store) == (1, 0)
+    await expire(store, NOW + 11 * DAY, **longer)
+    assert await left(store) == (0, 0)

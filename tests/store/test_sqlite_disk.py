@@ -146,3 +146,16 @@ async def test_what_was_delivered_is_listed_whole_over_any_number_of_endpoints(t
         page = await store.deliveries(DeliveryQuery(status=DeliveryStatus.DELIVERED), cursor=None, limit=200)
         assert [row.id for row in page.items] == [delivery_id(one) for one in reversed(made[: upto * 2 : 2])]
     await store.close()
+
+
+async def test_a_saturated_writer_refuses_new_events_and_takes_what_ends_work(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store.db", Settings(queue_rows=10))
+    given = [event(A, claimed=True) for _ in range(20)]
+    answers = await asyncio.gather(*(store.accept([one]) for one in given), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
+    assert len(refused) == 15
+    assert "saturated" in str(refused[0])
+    done = [store.record([attempt(delivery_id(one)) for _ in range(8)], {}) for one in given[:5]]
+    assert [numbers[-1] for numbers in await asyncio.gather(*done)] == [8] * 5
+    await store.accept([event(A)])
+    await store.close()

@@ -27,9 +27,9 @@ class Settings:
     """WAL size from which the writer waits for the last few pages to be copied, so that the WAL starts anew."""
     group_rows: int = 2048
     """Events and attempts that share one transaction at most."""
-    queue_rows: int = 100_000
+    queue_rows: int = 200_000
     queue_bytes: int = 128 * MIB
-    """What may wait for the writer; beyond it callers get StoreUnavailable."""
+    """What may wait for the writer; beyond it new events get StoreUnavailable, while what ends work goes on."""
     cancel_rows: int = 4096
     """Deliveries that one transaction cancels; a long cancellation lets other work in between."""
     scan_rows: int = 200_000

@@ -56,13 +56,13 @@ class Writer:
         grows: bool = False,
         orphaned: Callable[[Result], None] | None = None,
     ) -> asyncio.Future[Result]:
-        """Take part in the next transaction. Raises StoreUnavailable where too much waits already."""
+        """Take part in the next transaction. New work raises StoreUnavailable where too much waits already."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         self._health.require()
         settings = self._settings
         waiting = self._waiting_rows + rows, self._waiting_bytes + size
-        if self._waiting_rows and (waiting[0] > settings.queue_rows or waiting[1] > settings.queue_bytes):
+        if grows and self._waiting_rows and (waiting[0] > settings.queue_rows or waiting[1] > settings.queue_bytes):
             raise StoreUnavailable(f"the store is saturated: {self._waiting_rows} rows wait to be written; try again")
         self._waiting_rows, self._waiting_bytes = waiting
         loop = asyncio.get_running_loop()
