@@ -57,6 +57,34 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.seconds
 
 
+class _NothingReal(selectors.SelectSelector):
+    """Waits for nobody: what the clock cannot bring about will never happen."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("everybody waits for something that will never happen")
+        self._clock.seconds += max(timeout, 0.0)
+        return []
+
+
+class ClosedLoop(asyncio.SelectorEventLoop):
+    """A loop beside which nothing runs, no thread and no socket: the same work takes the same course every time."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(_NothingReal(clock))
+        self._virtual = clock
+
+    def time(self) -> float:
+        return self._virtual.seconds
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+
 class Outstanding:
     """Counts calls of an asynchronous object that are under way, so that time waits for them."""
 
