@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hookstead.config.model import DeliveryConfig, RetentionPolicy
-from hookstead.config.report import EndpointReport, EnvironmentActivity, ReplayReport, Report, Running
+from hookstead.config.report import EndpointReport, EnvironmentActivity, NamedActivity, ReplayReport, Report, Running
 from hookstead.delivery import reporting
 from hookstead.delivery.activity import RECENT_LIMIT
 from hookstead.delivery.budget import MemoryBudget
@@ -242,6 +242,14 @@ class Engine:
         """One endpoint as it is now; None when the configuration has no such endpoint."""
         lane = self._dispatcher.lanes.get(name)
         return None if lane is None else reporting.endpoint_report(lane, now_ms=self._clock.now_ms())
+
+    def channel_activity(self) -> tuple[NamedActivity, ...]:
+        """Every declared channel that was counted, by its wire name."""
+        return self._counters.channels()
+
+    def event_type_activity(self) -> tuple[NamedActivity, ...]:
+        """Every declared event type that was counted."""
+        return self._counters.event_types()
 
     def replay_report(self, uid: str) -> ReplayReport | None:
         """One replay as it is now; None before it began."""

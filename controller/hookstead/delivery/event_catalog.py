@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
@@ -31,14 +30,6 @@ def _number(text: str) -> float | int:
 
 
 _DECODER: Final = msgspec.json.Decoder(float_hook=_number)
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """What is wrong with an event by the catalog; under Warn it is counted and delivered all the same."""
-
-    kind: RefusalKind
-    message: str
 
 
 class ValidatorCache:
@@ -70,44 +61,46 @@ class Catalog:
         self.entries = {entry.type: entry for entry in config.event_types if entry.verdict.is_accepted}
         self._validators = validators
 
-    def check(self, event: IncomingEvent) -> Mismatch | None:
-        """The first thing that is wrong, or None; always None where validation is off."""
+    def check(self, event: IncomingEvent) -> RefusalKind | None:
+        """What is wrong first, or None; always None where validation is off. Under Warn it is only counted."""
         if self.validation is EventValidation.NONE:
             return None
         entry = self.entries.get(event.type)
         if entry is None:
-            return Mismatch(
-                RefusalKind.UNKNOWN_TYPE,
-                f"type: no WebhookEventType declares {event.type!r}{did_you_mean(event.type, self.entries)}. Declare "
-                "it, or correct the name.",
-            )
+            return RefusalKind.UNKNOWN_TYPE
         if entry.lifecycle is Lifecycle.ARCHIVED:
-            instead = f" Use {entry.replaced_by!r}." if entry.replaced_by else ""
-            return Mismatch(
-                RefusalKind.ARCHIVED_TYPE,
-                f"type: {event.type!r} is Archived and takes no new events.{instead}",
-            )
-        return self._data(entry, event.data)
+            return RefusalKind.ARCHIVED_TYPE
+        return RefusalKind.SCHEMA_MISMATCH if self._mismatch(entry, event.data, explain=False) else None
 
-    def _data(self, entry: EventTypeConfig, data: bytes) -> Mismatch | None:
-        if not data.startswith(b"{"):
-            return Mismatch(
-                RefusalKind.SCHEMA_MISMATCH,
-                f"data: expected an object, since {entry.type!r} is a declared type.",
+    def enforced(self, event: IncomingEvent, kind: RefusalKind | None) -> Refused | None:
+        """The refusal, in words, that a finding means under Enforce; None under Warn."""
+        if kind is None or self.validation is not EventValidation.ENFORCE:
+            return None
+        return Refused(kind, self._explained(event, kind))
+
+    def _explained(self, event: IncomingEvent, kind: RefusalKind) -> str:
+        entry = self.entries.get(event.type)
+        if entry is None:
+            return (
+                f"type: no WebhookEventType declares {event.type!r}{did_you_mean(event.type, self.entries)}. Declare "
+                "it, or correct the name."
             )
+        if kind is RefusalKind.ARCHIVED_TYPE:
+            instead = f" Use {entry.replaced_by!r}." if entry.replaced_by else ""
+            return f"type: {event.type!r} is Archived and takes no new events.{instead}"
+        return f"data: {self._mismatch(entry, event.data, explain=True)} (schema of {entry.type!r})."
+
+    def _mismatch(self, entry: EventTypeConfig, data: bytes, *, explain: bool) -> str | None:
+        """How data does not fit a declared type; with `explain` in words, which costs more."""
+        if not data.startswith(b"{"):
+            return "expected an object, since the type is declared"
         validator = self._validators.of(entry)
         if validator is None:
             return None
         try:
-            error = validator.first_error(_DECODER.decode(data))
+            value = _DECODER.decode(data)
         except ValueError:  # an integer of more digits than Python reads
-            error = "holds a number that is too long to be validated: send it as a string"
-        if error is None:
-            return None
-        return Mismatch(RefusalKind.SCHEMA_MISMATCH, f"data: {error} (schema of {entry.type!r}).")
-
-    def enforced(self, mismatch: Mismatch | None) -> Refused | None:
-        """The refusal that a mismatch means under Enforce; None under Warn."""
-        if mismatch is None or self.validation is not EventValidation.ENFORCE:
-            return None
-        return Refused(mismatch.kind, mismatch.message)
+            return "holds a number that is too long to be validated: send it as a string"
+        if explain:
+            return validator.first_error(value)
+        return None if validator.is_valid(value) else "does not fit"

@@ -145,7 +145,7 @@ class Publisher:
         if catalog is None or router is None:
             return Refused(RefusalKind.NOT_CONFIGURED, "No configuration is in force.", 5)
         mismatch = catalog.check(event)
-        refused = catalog.enforced(mismatch)
+        refused = catalog.enforced(event, mismatch)
         if refused is not None:
             self._counters.refused(event.type, refused.kind)
             return refused

@@ -22,7 +22,7 @@ from hookstead.config.model import (
     Identity,
     ReplayConfig,
 )
-from hookstead.config.report import EndpointReport, EnvironmentActivity, ReplayReport, Report, Running
+from hookstead.config.report import EndpointReport, EnvironmentActivity, NamedActivity, ReplayReport, Running
 from hookstead.config.status import PROGRAMMED, Status
 from hookstead.gateway.cursors import read_cursor, write_cursor
 from hookstead.gateway.exchange import Request, Response, json_response
@@ -39,7 +39,8 @@ class Source(Protocol):
     def running(self) -> Running: ...
     def endpoint_report(self, name: str) -> EndpointReport | None: ...
     def replay_report(self, uid: str) -> ReplayReport | None: ...
-    def report(self, *, after: str | None) -> Report: ...
+    def channel_activity(self) -> tuple[NamedActivity, ...]: ...
+    def event_type_activity(self) -> tuple[NamedActivity, ...]: ...
     def environment_activity(self) -> EnvironmentActivity: ...
 
 
@@ -166,7 +167,7 @@ class Objects:
 
     def _channel_view(self) -> tuple[DeliveryConfig, Callable[[ChannelConfig], Status]]:
         config = self._config()
-        activity = {one.name: one for one in self.source.report(after=None).channels}
+        activity = {one.name: one for one in self.source.channel_activity()}
         counts = statuses.endpoints_by_channel(config)
 
         def show(channel: ChannelConfig) -> Status:
@@ -189,7 +190,7 @@ class Objects:
 
     def _event_type_view(self) -> tuple[DeliveryConfig, Callable[[EventTypeConfig], Status]]:
         config = self._config()
-        activity = {one.name: one for one in self.source.report(after=None).event_types}
+        activity = {one.name: one for one in self.source.event_type_activity()}
         counts = statuses.endpoints_by_event_type(config)
 
         def show(entry: EventTypeConfig) -> Status:
