@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hookstead.cli.flags import Command, Flag, UsageError, address, whole
+from hookstead.cli.flags import Arity, Command, Flag, UsageError, address, whole
 from hookstead.cli.outcome import CommandError
 from hookstead.cli.serving import (
     ALLOW_LOOPBACK,
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     import argparse
 
     from hookstead.gateway.options import GatewayOptions
+    from hookstead.operator.access import Access
 
 MIB: Final = 1024 * 1024
 
 
 def _address_or_none(text: str) -> tuple[str, int] | None:
     return None if text == "none" else address(text)
+
+
+def _audience(text: str) -> str:
+    if not text or not text.isprintable() or " " in text or len(text) > 1024:
+        raise ValueError("expected an audience of ServiceAccount tokens, such as hookstead.dev")
+    return text
 
 
 COMMAND: Final = Command(
@@ -65,6 +72,20 @@ COMMAND: Final = Command(
             metavar="FILE",
             parse=Path,
             help="with --auth static: digests of keys and their scopes, as JSON or YAML",
+        ),
+        Flag(
+            name="auth-audience",
+            metavar="AUDIENCE",
+            parse=_audience,
+            default="hookstead.dev",
+            help="with --auth kubernetes: whom the callers' ServiceAccount tokens must be for",
+        ),
+        Flag(
+            name="token-review",
+            arity=Arity.SWITCH,
+            default=False,
+            help="with --auth kubernetes: ask the API server about every token, which takes any kind and needs a "
+            "ClusterRole, instead of verifying ServiceAccount tokens by its published keys",
         ),
         NAMESPACE,
         KUBECONFIG,
@@ -128,8 +149,10 @@ def _options(given: argparse.Namespace) -> GatewayOptions:
         internal_listen=given.internal_listen,
         auth=AuthMode(given.auth),
         auth_keys=given.auth_keys,
+        auth_audience=given.auth_audience,
+        token_review=given.token_review,
         namespace=given.namespace,
-        kubeconfig=given.kubeconfig,
+        api_server=_api_server(given.kubeconfig) if given.auth == AuthMode.KUBERNETES else None,
         config_dir=given.config_dir,
         internal_dir=given.internal_dir,
         drain_seconds=given.drain_seconds,
@@ -140,3 +163,15 @@ def _options(given: argparse.Namespace) -> GatewayOptions:
         max_event_bytes=given.max_event_bytes,
         max_batch_bytes=given.max_batch_bytes,
     )
+
+
+def _api_server(kubeconfig: Path | None) -> Access:
+    """How to reach the API server. Raises UsageError."""
+    from hookstead.operator.access import AccessError, load_access
+
+    try:
+        return load_access(kubeconfig)
+    except AccessError as error:
+        raise UsageError(
+            f"hookstead gateway: --auth kubernetes: {error}\nOutside of a cluster use --auth static or --auth none."
+        ) from error

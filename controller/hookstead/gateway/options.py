@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from hookstead.delivery.ports import Clock
 from hookstead.gateway.authorize import (
     Authorizer,
     KeysUnreadable,
@@ -17,6 +19,8 @@ from hookstead.gateway.authorize import (
     StaticKey,
     read_keys,
 )
+from hookstead.gateway.kubernetes_api import Access
+from hookstead.gateway.kubernetes_auth import kubernetes_authorizer
 from hookstead.gateway.loopback import is_loopback_host
 from hookstead.gateway.server import Address
 from hookstead.resources.secret import Secret
@@ -26,6 +30,7 @@ MIB: Final = 1024 * KIB
 MIN_BODY_BYTES: Final = 64 * KIB
 TOKEN_VARIABLE: Final = "HOOKSTEAD_INTERNAL_TOKEN"  # noqa: S105  (a variable's name, no token)
 LOOPBACK: Final = "127.0.0.1"
+AUDIENCE: Final = "hookstead.dev"
 
 
 class AuthMode(StrEnum):
@@ -44,7 +49,7 @@ class GatewayOptions:
 
     An address' host "" is every interface, its port 0 a free one. `internal_listen` None: no internal port.
     `min_free_bytes` None: the larger of 256 MiB and a tenth of the disk. `resolver`: name servers, as
-    `egress.resolver.parse_server` gives them; none means those of the system.
+    `egress.resolver.parse_server` gives them; none means those of the system. `api_server` is asked under `kubernetes`.
     """
 
     store: str
@@ -53,8 +58,10 @@ class GatewayOptions:
     internal_listen: Address | None = ("", 9443)
     auth: AuthMode = AuthMode.KUBERNETES
     auth_keys: Path | None = None
+    auth_audience: str = AUDIENCE
+    token_review: bool = False
     namespace: str = "default"
-    kubeconfig: Path | None = None
+    api_server: Access | None = None
     config_dir: Path | None = None
     internal_dir: Path | None = None
     internal_token: Secret | None = None
@@ -99,7 +106,7 @@ def settle(options: GatewayOptions, environ: Mapping[str, str] = os.environ) -> 
     return options
 
 
-def make_authorizer(options: GatewayOptions) -> Authorizer:
+def make_authorizer(options: GatewayOptions, clock: Clock) -> Authorizer:
     """The authorizer of the chosen mode. Raises OptionsError."""
     match options.auth:
         case AuthMode.NONE:
@@ -107,9 +114,23 @@ def make_authorizer(options: GatewayOptions) -> Authorizer:
         case AuthMode.STATIC:
             return StaticAuthorizer(_read_keys(options.auth_keys))
         case AuthMode.KUBERNETES:
-            raise OptionsError(
-                "--auth kubernetes is not there yet: use --auth static with --auth-keys FILE, or --auth none"
-            )
+            return _ask_kubernetes(options, clock)
+
+
+def _ask_kubernetes(options: GatewayOptions, clock: Clock) -> Authorizer:
+    if options.api_server is None:
+        raise OptionsError("--auth kubernetes needs an API server: give --kubeconfig FILE, or run in a pod")
+    try:
+        return kubernetes_authorizer(
+            options.api_server,
+            namespace=options.namespace,
+            audience=options.auth_audience,
+            token_review=options.token_review,
+            now=clock.monotonic,
+            wall=lambda: clock.now_ms() / 1000,
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise OptionsError(f"--kubeconfig: its certificates cannot be used: {error}") from error
 
 
 def _read_keys(path: Path | None) -> tuple[StaticKey, ...]:

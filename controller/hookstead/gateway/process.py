@@ -56,8 +56,8 @@ class GatewayProcess:
     def __init__(self, options: GatewayOptions, *, clock: Clock | None = None, random: Random | None = None) -> None:
         """Raises OptionsError."""
         self.options: Final = settle(options)
-        self._authorizer: Final = make_authorizer(self.options)
         self._clock: Final = clock or SystemClock()
+        self._authorizer: Final = make_authorizer(self.options, self._clock)
         self._random: Final = random or SystemRandom()
         self.stream: Final = ActivityStream()
         self._secret: Final = InternalSecret(self.options.internal_dir, token=self.options.internal_token)
@@ -272,6 +272,7 @@ class GatewayProcess:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(server.stop() for server in self._servers))
+        await self._authorizer.close()
         if self._engine is not None:
             await self._engine.stop()
         if self._transport is not None:

@@ -113,7 +113,7 @@ async def test_own_listeners_are_never_dialled(tmp_path: Path) -> None:
         ({"internal_listen": ("0.0.0.0", 9443)}, "certificate"),
         ({"auth": AuthMode.STATIC}, "--auth-keys"),
         ({"auth": AuthMode.STATIC, "auth_keys": Path("/nonexistent/keys")}, "cannot be read"),
-        ({"auth": AuthMode.KUBERNETES}, "not there yet"),
+        ({"auth": AuthMode.KUBERNETES}, "--kubeconfig"),
         ({"max_event_bytes": 1000}, "65536"),
     ],
 )
