@@ -409,9 +409,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def shut(self) -> asyncio.Task[None] | None:
-        """Take no further request. The task that is still at work, or None when the connection was idle."""
+        """Take no further request. The task that is still at work, or None when the connection was idle.
+
+        A body that is not complete is not waited for: nothing that was promised hangs on it.
+        """
         self._deaf = True
         self._forget_queue()
+        if self._current is not None and not self._current.complete:
+            self._current.fail(_SHUT)
         if self._current is None and self._transport is not None:
             self._transport.close()
         return self._task
@@ -442,6 +447,9 @@ _MALFORMED: Final = problem(
     ProblemKind.MALFORMED_HTTP, "The request could not be read as HTTP/1.1: check the client, and that it uses http."
 )
 _BROKE_OFF: Final = problem(ProblemKind.MALFORMED_HTTP, "The body broke off.")
+_SHUT: Final = problem(
+    ProblemKind.DRAINING, "The gateway is shutting down, and the body was not complete: send it again."
+)
 _HEAD_TOO_LARGE: Final = problem(
     ProblemKind.HEADERS_TOO_LARGE,
     "The request line and each header may have 8190 bytes, and there may be 64 headers: send less.",
