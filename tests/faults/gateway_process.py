@@ -128,6 +128,17 @@ class Life:
     async def publish(self, **members: Any) -> Answer:
         return await self.call("POST", "/v1/events", json={"type": "order.created", "data": {}, **members})
 
+    async def push(self, configuration: DeliveryConfig, *, epoch: str) -> None:
+        """A new configuration, as the operator brings it."""
+        document = serial.encode(configuration)
+        headers = {
+            "Authorization": f"Bearer {TOKEN}",
+            "hookstead-epoch": epoch,
+            "hookstead-hash": serial.digest(document),
+        }
+        answer = await self.call("PUT", f"{self.internal}/internal/v1/config", data=document, headers=headers)
+        assert answer.status == 200, answer
+
     async def deliveries(self, **query: str) -> list[dict[str, Any]]:
         """All of them, newest first."""
         items: list[dict[str, Any]] = []

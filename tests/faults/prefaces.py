@@ -53,3 +53,20 @@ def open_store(url, *, min_free_bytes, clock):
 process.open_store = open_store
 """
 """A disk whose fsync fails for as long as there is a file `broken` in the home folder."""
+
+STEPPED_CLOCK: Final = """
+import mmap, os, struct, time
+
+with open(os.environ["HOME"] + "/clock", "r+b") as file:
+    offset = mmap.mmap(file.fileno(), 8)
+real = time.time_ns
+time.time_ns = lambda: real() + struct.unpack("q", offset)[0]
+time.time = lambda: time.time_ns() / 1e9
+
+from hookstead.delivery.engine import EngineSettings
+EngineSettings.__init__.__kwdefaults__["housekeeping_seconds"] = 1.0
+"""
+"""A wall clock that is off by what the file `clock` in the home folder says: nanoseconds, 8 bytes, read each time.
+
+Housekeeping, which notices steps, runs every second instead of every ten.
+"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -115,11 +116,11 @@ async def test_a_body_that_is_not_complete_is_refused_by_a_stop(tmp_path: Path) 
     async with sink() as receiver, home(tmp_path, endpoint("all", url=f"{receiver.url}/all")) as place:
         life = await place.start(*LONG)
         reader, writer = await asyncio.open_connection("127.0.0.1", int(life.url.rpartition(":")[2]))
-        writer.write(b"POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{")
-        await asyncio.sleep(0.3)
-        assert await life.stop() == 0
-        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(b"POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{")
+            await asyncio.sleep(0.3)
+            assert await life.stop() == 0
+            assert (await reader.readline()).startswith(b"HTTP/1.1 503")
 
 
 async def test_idle_connections_and_streams_do_not_hold_up_a_stop(tmp_path: Path) -> None:
