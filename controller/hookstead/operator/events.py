@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.kube import Conflict, KubeClient, KubeError, NotFound, core_path
 from hookstead.resources.conditions import ConditionStatus, ConditionType, Reason, shorten
-from hookstead.resources.kinds import API_VERSION
+from hookstead.resources.kinds import API_VERSION, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +45,7 @@ ACTED_ON: Final = frozenset(
         Reason.ENDPOINT_NOT_FOUND,
         Reason.SUSPENDED,
         Reason.GONE,
+        Reason.GATEWAY_UNAVAILABLE,
     }
 )
 """Reasons for which somebody has to edit, create, label or resume something."""
@@ -64,19 +65,23 @@ class Occurrence:
 
 def occurrences(key: Key, uid: str, *, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Occurrence]:
     """What a person should hear of, given the status before and after: each reason once."""
-    old, new = _reasons(before), _reasons(after)
+    old, new = _reasons(key.kind, before), _reasons(key.kind, after)
     found: dict[Reason, Occurrence] = {}
-    for kind, (reason, message) in new.items():
-        if reason in ACTED_ON and old.get(kind, (None, ""))[0] is not reason and reason not in found:
+    for condition, (reason, message) in new.items():
+        if reason in ACTED_ON and old.get(condition, (None, ""))[0] is not reason and reason not in found:
             found[reason] = Occurrence(key=key, uid=uid, reason=reason, message=message)
     return list(found.values())
 
 
-def _reasons(status: Mapping[str, Any]) -> dict[str, tuple[Reason, str]]:
-    """Of the conditions that are False: Accepted, ResolvedRefs and Active say it first-hand."""
+def _reasons(kind: Kind, status: Mapping[str, Any]) -> dict[str, tuple[Reason, str]]:
+    """Of the conditions that are False and say it first-hand.
+
+    Programmed does so on the environment only: a gateway that is away is one Event, not ten thousand.
+    """
     said = {}
+    first_hand = _FIRST_HAND_OF_ENVIRONMENT if kind is Kind.ENVIRONMENT else _FIRST_HAND
     for item in status.get("conditions") or ():
-        if item.get("status") == ConditionStatus.FALSE.value and item.get("type") in _FIRST_HAND:
+        if item.get("status") == ConditionStatus.FALSE.value and item.get("type") in first_hand:
             try:
                 said[item["type"]] = (Reason(item["reason"]), item.get("message", ""))
             except (KeyError, ValueError):
@@ -89,6 +94,7 @@ _FIRST_HAND: Final = (
     ConditionType.RESOLVED_REFS.value,
     ConditionType.ACTIVE.value,
 )
+_FIRST_HAND_OF_ENVIRONMENT: Final = (*_FIRST_HAND, ConditionType.PROGRAMMED.value)
 
 
 @dataclass(slots=True)

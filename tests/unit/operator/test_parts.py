@@ -242,6 +242,15 @@ def test_events_are_for_what_a_person_acts_on(before: Any, after: Any, reasons: 
     assert [item.reason.value for item in occurrences(KEY, "u", before=before, after=after)] == reasons
 
 
+def test_a_gateway_that_is_away_is_an_event_of_the_environment_alone() -> None:
+    after = status(Programmed="GatewayUnavailable", Ready="GatewayUnavailable")
+    environment = Key(Kind.ENVIRONMENT, "default")
+    assert [item.reason for item in occurrences(environment, "u", before={}, after=after)] == [
+        Reason.GATEWAY_UNAVAILABLE
+    ]
+    assert occurrences(KEY, "u", before={}, after=after) == []
+
+
 def test_one_object_and_reason_is_one_series() -> None:
     one = Occurrence(key=KEY, uid="u", reason=Reason.GONE, message="x" * 2000)
     assert event_name(one) == event_name(Occurrence(key=KEY, uid="u", reason=Reason.GONE, message="y"))
