@@ -184,3 +184,14 @@ async def test_an_event_that_was_too_young_when_its_last_delivery_went_goes_late
     assert await left(store) == (1, 0)
     await expire(store, NOW + 11 * DAY, **longer)
     assert await left(store) == (0, 0)
+
+
+async def test_a_redelivery_that_was_just_asked_for_keeps_its_delivery_an_old_request_does_not(store: Store) -> None:
+    given = [event(A, claimed=True), event(A, claimed=True)]
+    await store.accept(given)
+    await store.record([attempt(delivery_id(one)) for one in given], {})
+    await store.request_redelivery(delivery_id(given[0]), now_ms=NOW)
+    await store.request_redelivery(delivery_id(given[1]), now_ms=NOW + 2 * DAY)
+    await expire(store, NOW + 2 * DAY, attempt_days=1)
+    assert await store.delivery(delivery_id(given[0])) is None
+    assert ids(await claim(store, now=NOW + 2 * DAY)) == [delivery_id(given[1])]
