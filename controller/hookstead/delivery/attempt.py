@@ -119,7 +119,10 @@ def _status_message(status: int) -> str:
 
 
 def settle(job: Job, outcome: Outcome, *, schedule_seconds: tuple[int, ...], now_ms: int, jitter: float) -> Settlement:
-    """What becomes of the delivery. A manual attempt that failed leaves the schedule as it was."""
+    """What becomes of the delivery. A manual attempt that failed leaves the schedule as it was.
+
+    Gone holds what is pending, the delivery that was answered so included: on its last attempt it gets one more.
+    """
     if outcome.succeeded:
         return Settlement(status=DeliveryStatus.DELIVERED, schedule_position=job.schedule_position)
     if job.trigger is Trigger.MANUAL:
@@ -133,6 +136,10 @@ def settle(job: Job, outcome: Outcome, *, schedule_seconds: tuple[int, ...], now
         hopeless=outcome.hopeless,
     )
     position = job.schedule_position + 1
+    if isinstance(decision, retry.Dead) and outcome.gone:
+        return Settlement(
+            status=DeliveryStatus.PENDING, next_attempt_ms=now_ms, schedule_position=job.schedule_position
+        )
     if isinstance(decision, retry.Dead):
         return Settlement(status=DeliveryStatus.DEAD_LETTERED, schedule_position=position)
     return Settlement(status=DeliveryStatus.PENDING, next_attempt_ms=decision.due_ms, schedule_position=position)
