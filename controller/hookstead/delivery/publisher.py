@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hookstead.config.model import DeliveryConfig, EndpointConfig
 from hookstead.config.times import format_time
@@ -35,6 +36,8 @@ from hookstead.delivery.ports import (
 from hookstead.delivery.routing import Router
 from hookstead.resources.event_filter import EventView
 from hookstead.resources.kinds import EndpointState
+
+TRANSACTION_DELIVERIES: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -131,8 +134,8 @@ class Publisher:
                     results[index] = prepared
                 else:
                     routed.append(prepared)
-            if routed:
-                for item, answer in zip(routed, await self._accept(routed), strict=True):
+            for together in _transactions(routed):
+                for item, answer in zip(together, await self._accept(together), strict=True):
                     results[item.index] = answer
             return [result for result in results if result is not None]
         finally:
@@ -253,6 +256,21 @@ class Publisher:
             self._dispatcher.disown(delivery.id)
         reason = CancelReason.ENDPOINT_DELETED if current is not lane else CancelReason.ENDPOINT_DISABLED
         self._dispatcher.cancel_soon(delivery.endpoint, reason)
+
+
+def _transactions(routed: Sequence[_Routed]) -> Iterator[Sequence[_Routed]]:
+    """The events, in order, in runs of a bounded number of deliveries: a large batch for many must not hold the disk.
+
+    One event's deliveries stay together, however many they are.
+    """
+    start, deliveries = 0, 0
+    for end, item in enumerate(routed):
+        deliveries += len(item.event.deliveries)
+        if deliveries > TRANSACTION_DELIVERIES and end > start:
+            yield routed[start:end]
+            start, deliveries = end, len(item.event.deliveries)
+    if routed:
+        yield routed[start:]
 
 
 def _digest(event: IncomingEvent, channels: tuple[str, ...]) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 
 from builders import channel, config, endpoint, environment, event_type
 from engine_bench import OK, Bench, broken, event, on_bench, status
+from hookstead.delivery import publisher
 from hookstead.delivery.intake import OperateRefusal, RefusalKind, Refused, TestResult
 from hookstead.delivery.ports import (
     Accepted,
@@ -574,3 +575,20 @@ def test_a_replay_does_not_wait_for_the_head_of_an_ordered_endpoint(bench: Any) 
 
     bodies = [json.loads(one.request.body)["data"] for one in bench(scenario).transport.sent]
     assert bodies == [1, 2, 1, 3]
+
+
+def test_a_large_batch_for_many_endpoints_is_stored_in_several_transactions(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "TRANSACTION_DELIVERIES", 25)
+
+    async def scenario(b: Bench) -> None:
+        await b.start(config(*[endpoint(f"e{n}") for n in range(10)]))
+        answers = await b.publish(*[event(data=b"%d" % n) for n in range(7)])
+        assert [answer.endpoints for answer in answers if isinstance(answer, Accepted)] == [10] * 7
+        await b.pass_time(2)
+        assert len(await b.deliveries(status=DeliveryStatus.DELIVERED)) == 70
+        await b.lawful()
+        await b.stop()
+
+    bench(scenario)
