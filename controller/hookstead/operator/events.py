@@ -153,7 +153,7 @@ class Recorder:
                 except KubeError as error:
                     log.warning(
                         "an Event was not written",
-                        extra={"action": "event", "name": occurrence.key.name, "error": str(error)},
+                        extra={"action": "event", "object": occurrence.key.name, "error": str(error)},
                     )
 
     async def _write(self, occurrence: Occurrence) -> None:

@@ -191,7 +191,7 @@ class Reporter:
             log.log(
                 level,
                 "a status was not written",
-                extra={"action": "status-write", "kind": key.kind.value, "name": key.name, "error": str(error)},
+                extra={"action": "status-write", "kind": key.kind.value, "object": key.name, "error": str(error)},
             )
         else:
             self.writes += 1
