@@ -17,9 +17,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loopback import Producer, Receiver, post
@@ -104,7 +105,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def product(folder: Path, core: int, port: int, admin: int):
+async def product(folder: Path, core: int, port: int, admin: int) -> AsyncIterator[int]:
     """`hookstead dev`, pinned to a core; yields its process id once it is ready."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -178,7 +179,7 @@ async def measure(*, endpoints: int, events: int, connections: int, size: int) -
             for _ in range(connections):
                 done = asyncio.Event()
                 waits.append(done.wait())
-                await loop.create_connection(lambda done=done: Producer(wire, statuses, done), "127.0.0.1", port)
+                await loop.create_connection(partial(Producer, wire, statuses, done), "127.0.0.1", port)
             await asyncio.wait_for(asyncio.gather(*waits), DEADLINE_SECONDS)
             accepted = time.perf_counter() - started
             await asyncio.wait_for(complete.wait(), DEADLINE_SECONDS)

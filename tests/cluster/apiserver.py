@@ -177,16 +177,12 @@ class ApiServer:
 
     # What one does with it.
 
-    def kubeconfig(
-        self, *, user: str | None = None, token: str | None = None, namespace: str = "default"
-    ) -> Path:
+    def kubeconfig(self, *, user: str | None = None, token: str | None = None, namespace: str = "default") -> Path:
         """Write a kubeconfig file for a static `user` (default: the admin) or any bearer `token`."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [
-                {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
-            ],
+            "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
             "users": [{"name": user or "test", "user": {"token": token or self.tokens[user or ADMIN]}}],
             "contexts": [
                 {
@@ -298,9 +294,7 @@ class ApiServer:
         )
         (self.directory / "service-account.key").write_bytes(pem)
         (self.directory / "audit-policy.yaml").write_text(json.dumps(audit.POLICY), encoding="utf-8")
-        rows = [
-            f'{self.tokens[name]},{name},{name},"{",".join(groups)}"' for name, groups in self._groups.items()
-        ]
+        rows = [f'{self.tokens[name]},{name},{name},"{",".join(groups)}"' for name, groups in self._groups.items()]
         (self.directory / "tokens.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
     def _start_all(self) -> None:
@@ -382,13 +376,9 @@ class ApiServer:
                     return
             time.sleep(0.05)
         words = self._children["kube-apiserver"].last_words()
-        raise ClusterError(
-            f"{what} was not there after {READY_SECONDS:.0f} s; the API server's log ends:\n{words}"
-        )
+        raise ClusterError(f"{what} was not there after {READY_SECONDS:.0f} s; the API server's log ends:\n{words}")
 
-    def _exchange(
-        self, method: str, path: str, body: object = None, *, token: str | None = None
-    ) -> tuple[int, str]:
+    def _exchange(self, method: str, path: str, body: object = None, *, token: str | None = None) -> tuple[int, str]:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, context=context, timeout=15)
         headers = {"Authorization": f"Bearer {token or self.admin_token}", "Content-Type": "application/json"}

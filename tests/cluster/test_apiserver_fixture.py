@@ -37,10 +37,7 @@ def config_map(name: str, **metadata: object) -> str:
 
 
 def test_kubectl_returns_what_the_command_prints(api_server: ApiServer, namespace: str) -> None:
-    assert (
-        api_server.kubectl("apply", "-f", "-", input=config_map("a"), namespace=namespace)
-        == "configmap/a created\n"
-    )
+    assert api_server.kubectl("apply", "-f", "-", input=config_map("a"), namespace=namespace) == "configmap/a created\n"
     assert api_server.kubectl("get", "configmap", "a", "-o", "name", namespace=namespace) == "configmap/a\n"
 
 
@@ -59,9 +56,7 @@ def test_each_test_has_a_namespace_of_its_own(api_server: ApiServer, namespace: 
 def test_a_static_user_may_nothing_until_a_role_is_bound(api_server: ApiServer, namespace: str) -> None:
     with pytest.raises(KubectlError, match=r'User "alice" cannot list resource "secrets"'):
         api_server.kubectl("get", "secrets", namespace=namespace, user="alice")
-    api_server.kubectl(
-        "create", "rolebinding", "alice", "--clusterrole=admin", "--user=alice", namespace=namespace
-    )
+    api_server.kubectl("create", "rolebinding", "alice", "--clusterrole=admin", "--user=alice", namespace=namespace)
     # The role has rules since a real controller manager aggregates them; the authorizer follows soon.
     assert eventually(lambda: _may_list_secrets(api_server, namespace, user="alice"))
     assert api_server.kubectl("get", "secrets", "-o", "name", namespace=namespace, user="alice") == ""
@@ -81,9 +76,7 @@ def test_a_service_accounts_token_authenticates_as_it(api_server: ApiServer, nam
     assert said == f"system:serviceaccount:{namespace}:producer"
 
 
-def test_a_token_for_another_audience_does_not_open_the_api_server(
-    api_server: ApiServer, namespace: str
-) -> None:
+def test_a_token_for_another_audience_does_not_open_the_api_server(api_server: ApiServer, namespace: str) -> None:
     api_server.kubectl("create", "serviceaccount", "producer", namespace=namespace)
     token = api_server.service_account_token(namespace, "producer", audiences=["hookstead.dev"])
     with pytest.raises(ApiError, match="401"):
@@ -97,26 +90,19 @@ def test_the_audit_log_tells_who_wrote_what_after_a_mark(api_server: ApiServer, 
     written = [
         (entry.user, entry.verb, entry.resource, entry.name, entry.code)
         for entry in api_server.audit_entries(since=mark)
-        if entry.writes
-        and entry.namespace == namespace
-        and entry.resource == "configmaps"
-        and entry.user == "admin"
+        if entry.writes and entry.namespace == namespace and entry.resource == "configmaps" and entry.user == "admin"
     ]
     assert written == [("admin", "create", "configmaps", "after", 201)]
 
 
 def test_an_owned_object_goes_with_its_owner(api_server: ApiServer, namespace: str) -> None:
     api_server.kubectl("create", "configmap", "owner", namespace=namespace)
-    uid = api_server.kubectl(
-        "get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}", namespace=namespace
-    )
+    uid = api_server.kubectl("get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}", namespace=namespace)
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
     owned = config_map("owned", ownerReferences=[owner])
     api_server.kubectl("apply", "-f", "-", input=owned, namespace=namespace)
     api_server.kubectl("delete", "configmap", "owner", namespace=namespace)
-    assert eventually(
-        lambda: "owned" not in api_server.kubectl("get", "configmaps", "-o", "name", namespace=namespace)
-    )
+    assert eventually(lambda: "owned" not in api_server.kubectl("get", "configmaps", "-o", "name", namespace=namespace))
 
 
 def test_what_was_stored_survives_a_crash_and_old_watches_get_410(tmp_path: Path) -> None:

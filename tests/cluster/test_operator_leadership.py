@@ -154,3 +154,9 @@ def test_the_last_good_configuration_outlives_an_api_server_that_is_away(own_ser
         here.apply(endpoint("b"))
         here.expect(ENDPOINT, "b", seconds=40, Ready=("True", "Ready"))
         assert operator.running, "an API server that is away ends nothing"
+        os.kill(operator.pid, signal.SIGSTOP)
+        here.delete(ENDPOINT, "a")
+        own_server.restart()  # its watch cache is new: what the operator resumes from is too old
+        os.kill(operator.pid, signal.SIGCONT)
+        eventually("what no watch reported is found gone", lambda: here.gateway.endpoint("a") is None, seconds=40)
+        assert operator.running

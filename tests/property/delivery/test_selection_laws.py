@@ -26,7 +26,7 @@ FILTERS: dict[str, Callable[[int], bool | None]] = {
     "true": lambda n: True,
 }
 
-ENDPOINTS = st.lists(
+ENDPOINTS: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.builds(
         dict,
         channels=st.none() | st.lists(st.sampled_from(["c0", "c1", "c2", "off", "gone"]), min_size=1, unique=True),
