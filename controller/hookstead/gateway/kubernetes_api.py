@@ -87,17 +87,18 @@ class ApiServer:
             raise Undecided(self._complaint, retry_after=left)
         try:
             answer = await self._exchange(method, path, body, kind)
-        except Misunderstood:
-            raise
         except Undecided as undecided:
-            self._pause(str(undecided), undecided.retry_after)
+            if not isinstance(undecided, Misunderstood):
+                self._paused_until = self._now() + undecided.retry_after
+            self._complain(str(undecided))
             raise
         self._recovered()
         return answer
 
     async def _exchange(self, method: str, path: str, body: bytes | None, kind: type[Answer]) -> Answer:
         what = f"{method} {path}"
-        headers = {"accept": "application/json"} | ({} if body is None else {"content-type": "application/json"})
+        # Keys are application/jwk-set+json, all else application/json: a list of both is not understood by all servers.
+        headers = {"accept": "*/*"} | ({} if body is None else {"content-type": "application/json"})
         try:
             token = self._access.bearer()
             if token:
@@ -146,8 +147,7 @@ class ApiServer:
             )
         return self._session
 
-    def _pause(self, complaint: str, seconds: float) -> None:
-        self._paused_until = self._now() + seconds
+    def _complain(self, complaint: str) -> None:
         if complaint != self._complaint:
             self._complaint = complaint
             log.warning(
