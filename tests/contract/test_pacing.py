@@ -1,0 +1,195 @@
+"""Contract, sections 1 and 3: ordering, rates, slots, the circuit breaker, suspension."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.processes import Answer, Dev, environment, until
+from contract.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contract.processes import Receiver
+
+
+def test_ordered_the_next_event_waits_until_this_one_succeeded(site: Site) -> None:
+    site.answers("a", 500, 500, 204)
+    site.apply(site.endpoint("a", delivery={"ordering": "Ordered", "retry": {"scheduleSeconds": [1, 1, 1]}}))
+    ids = [site.publish(number)["id"] for number in range(10)]
+    requests = site.wait("a", 12)
+    assert [one.id for one in requests] == [ids[0]] * 2 + ids
+    assert site.receiver.most_open[site.path("a")] == 1
+
+
+def test_ordered_the_next_event_waits_until_this_one_died(site: Site) -> None:
+    site.answers("a", 500, 500, 204)
+    site.apply(
+        site.endpoint("a", delivery={"ordering": "Ordered", "retry": {"scheduleSeconds": [1]}, "maxInFlight": 9})
+    )
+    ids = [site.publish(number)["id"] for number in range(3)]
+    requests = site.wait("a", 4)
+    assert [one.id for one in requests] == [ids[0], *ids]
+
+
+def test_unordered_a_failing_event_holds_no_other_back(site: Site) -> None:
+    site.answers("a", 500, 204)
+    site.apply(site.endpoint("a", delivery={"retry": {"scheduleSeconds": [600]}}))
+    for number in range(10):
+        site.publish(number)
+    site.wait("a", 10)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_at_most_max_in_flight_attempts_are_under_way(site: Site, limit: int) -> None:
+    site.answers("a", Answer(wait=0.15))
+    site.apply(site.endpoint("a", delivery={"maxInFlight": limit}))
+    for number in range(12):
+        site.publish(number)
+    site.wait("a", 12)
+    assert site.receiver.most_open[site.path("a")] == limit
+
+
+def test_max_in_flight_is_20_where_nothing_is_said(site: Site) -> None:
+    gate = threading.Event()
+    site.answers("a", Answer(gate=gate))
+    site.apply(site.endpoint("a"))
+    for number in range(30):
+        site.publish(number)
+    site.wait("a", 20)
+    time.sleep(0.3)
+    assert len(site.received("a")) == 20
+    gate.set()
+    site.wait("a", 30)
+    assert site.status("a")["delivery"]["maxInFlight"] == 20
+
+
+@pytest.mark.parametrize(("rate", "count"), [(5, 11), (40, 60)])
+def test_rates_are_smooth_with_a_burst_of_a_tenth_of_a_second(site: Site, rate: int, count: int) -> None:
+    site.apply(site.endpoint("a", delivery={"requestsPerSecond": rate}))
+    for number in range(count):
+        site.publish(number)
+    requests = site.wait("a", count, seconds=15)
+    times = sorted(one.at for one in requests)
+    burst = max(1.0, rate / 10)
+    took = times[-1] - times[0]
+    assert took >= (count - burst) / rate - 0.15
+    assert took <= count / rate + 1.5
+    for start in times:
+        within = sum(start <= at < start + 1 for at in times)
+        assert within <= rate + burst + 2, "never a burst of a whole second"
+
+
+def test_a_rate_counts_attempts_of_every_trigger_and_consumes_none(site: Site) -> None:
+    site.answers("a", 500)
+    site.apply(site.endpoint("a", delivery={"requestsPerSecond": 2, "retry": {"scheduleSeconds": [600]}}))
+    site.publish({})
+    found = site.attempted(1)
+    began = time.time()
+    for count in range(2, 6):
+        assert site.redeliver(found["id"]).status == 202
+        site.attempted(count)
+    assert time.time() - began >= 1.4
+
+
+def test_a_rate_that_is_edited_is_in_force_at_once(site: Site) -> None:
+    site.apply(site.endpoint("a", delivery={"requestsPerSecond": 1}))
+    for number in range(20):
+        site.publish(number)
+    site.wait("a", 2)
+    site.apply(site.endpoint("a", delivery={"requestsPerSecond": 1000}))
+    site.wait("a", 20, seconds=4)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
+    """An environment that suspends after a minute, for the tests that take half of one; they run side by side."""
+    spec = {"suspendAfterSeconds": 60, "deliveryDefaults": {"retry": {"scheduleSeconds": [2] * 24}}}
+    with Dev(tmp_path_factory.mktemp("patient"), objects=[environment(**spec)]) as dev:
+        site = Site(dev, receiver, "patient")
+        for name in ("auto", "none", "quick", "suspend"):
+            site.answers(name, 500)
+        slow = {"retry": {"scheduleSeconds": [3] * 24}}
+        site.apply(
+            site.endpoint("auto", delivery=slow, eventTypes=["patient.auto"]),
+            site.endpoint("none", delivery={**slow, "circuitBreaker": "None"}, eventTypes=["patient.auto"]),
+            site.endpoint("quick", delivery={"retry": {"scheduleSeconds": [600]}}, eventTypes=["patient.quick"]),
+            site.endpoint(
+                "suspend",
+                delivery={"circuitBreaker": "None", "retry": {"scheduleSeconds": [5] * 24}},
+                eventTypes=["patient.suspend"],
+            ),
+        )
+        for _ in range(40):
+            site.publish({}, event="quick")
+        site.publish({}, event="suspend")
+        site.publish({}, event="auto")
+        yield site
+
+
+def test_ten_failures_within_30_seconds_do_not_open_the_circuit(patient: Site) -> None:
+    patient.wait("quick", 40)
+    assert patient.status("quick")["activity"]["consecutiveFailures"] == 40
+    assert patient.condition("Active", "quick") == ("True", "Active")
+    assert patient.condition("Healthy", "quick") == ("False", "Failing")
+
+
+def test_the_circuit_opens_after_ten_failures_over_30_seconds_and_one_success_closes_it(patient: Site) -> None:
+    until(lambda: patient.condition("Active", "auto") == ("False", "CircuitOpen"), what="an open circuit", seconds=50)
+    failures = patient.received("auto")
+    assert len(failures) >= 10
+    assert failures[-1].at - failures[0].at >= 29.5
+    assert len(patient.received("none")) >= 10
+    assert patient.condition("Active", "none") == ("True", "Active")
+    count = patient.only("auto")["attemptCount"]
+    patient.answers("auto", 204)
+    extra = [patient.publish({"n": n}, event="auto")["id"] for n in range(3)]
+    time.sleep(3)
+    assert len(patient.received("auto")) == len(failures), "held without consuming an attempt"
+    assert patient.dev.get(f"/v1/deliveries?endpoint={patient.name('auto')}")["items"][-1]["attemptCount"] == count
+    patient.wait("auto", len(failures) + 4, seconds=35)
+    after = patient.received("auto")[len(failures) :]
+    assert after[0].at - failures[-1].at >= 29.5, "one probe after 30 s"
+    assert {one.id for one in after} >= set(extra)
+    until(lambda: patient.condition("Active", "auto") == ("True", "Active"), what="a closed circuit")
+
+
+def test_after_continuous_failure_an_endpoint_is_suspended_until_it_is_resumed(patient: Site) -> None:
+    until(lambda: patient.condition("Active", "suspend") == ("False", "Suspended"), what="Suspended", seconds=90)
+    count = len(patient.received("suspend"))
+    assert patient.received("suspend")[-1].at - patient.received("suspend")[0].at >= 59
+    assert patient.publish({}, event="suspend")["endpoints"] == 1
+    time.sleep(1)
+    assert len(patient.received("suspend")) == count
+    assert {one["status"] for one in patient.deliveries("suspend")} == {"Pending"}
+    patient.answers("suspend", 204)
+    patient.apply(
+        patient.endpoint(
+            "suspend", annotations={"hookstead.dev/resume-requested-at": "now"}, eventTypes=["patient.suspend"]
+        ),
+        file="-resumed",
+    )
+    (patient.dev.folder / "patient.yaml").unlink()
+    patient.dev.in_force()
+    until(
+        lambda: {one["status"] for one in patient.deliveries("suspend")} == {"Delivered"},
+        what="all delivered",
+        seconds=15,
+    )
+
+
+def test_a_delivery_deferred_by_a_rate_keeps_its_attempts(site: Site) -> None:
+    site.apply(site.endpoint("a", delivery={"requestsPerSecond": 1}))
+    for number in range(4):
+        site.publish(number)
+    site.wait("a", 4)
+
+    def counts() -> Any:
+        found = site.deliveries("a")
+        return all(one["status"] == "Delivered" for one in found) and [one["attemptCount"] for one in found]
+
+    assert until(counts, what="all delivered") == [1, 1, 1, 1]
