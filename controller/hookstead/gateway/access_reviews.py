@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -42,13 +42,8 @@ class _AccessReview(msgspec.Struct):
     status: _AccessStatus
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """One line of what RBAC is asked; `name` "" is every object."""
-
-    user: User
-    permission: Permission
-    name: str
+_Question: TypeAlias = tuple[User, Permission, str]
+"""Who wants to do what to which object; "" is every one."""
 
 
 class AccessReviews:
@@ -62,36 +57,40 @@ class AccessReviews:
 
     async def permit(self, user: User, permission: Permission, name: str) -> Problem | None:
         """None when allowed, else a 403; a 503 when it cannot be decided."""
-        # No object has another kind of name, so only a right to all of them can cover it.
-        question = _Question(user, permission, name if _OBJECT_NAME.fullmatch(name) else "")
+        question = (user, permission, name)
+        known = self._decisions.fresh(question)
+        if known is not None:
+            return known.value
+        if not _OBJECT_NAME.fullmatch(name):
+            # No object has such a name, so only a right to all of them can cover it.
+            question = (user, permission, "")
         try:
-            return await self._decisions.get(question, lambda: self._ask(question))
+            return await self._decisions.get(question, lambda: self._ask(*question))
         except Undecided as undecided:
             return undecided_problem(undecided)
 
     async def close(self) -> None:
         await self._decisions.close()
 
-    async def _ask(self, question: _Question) -> Decision[Problem | None]:
-        body = review_body(question, self._namespace)
+    async def _ask(self, user: User, permission: Permission, name: str) -> Decision[Problem | None]:
+        body = review_body(user, permission, name, namespace=self._namespace)
         status = (await self._api.post(self._path, body, _AccessReview)).status
         if status.allowed and not status.denied:
             return Decision(None, True, GRANT_SECONDS)
-        return Decision(not_allowed(question, self._namespace), False, REFUSAL_SECONDS)
+        return Decision(not_allowed(user, permission, name, namespace=self._namespace), False, REFUSAL_SECONDS)
 
 
-def review_body(question: _Question, namespace: str) -> dict[str, Any]:
+def review_body(user: User, permission: Permission, name: str, *, namespace: str) -> dict[str, Any]:
     """The LocalSubjectAccessReview that asks it."""
     attributes = {
         "namespace": namespace,
         "group": GROUP,
         "version": VERSION,
-        "verb": question.permission.verb,
-        "resource": question.permission.resource,
-        "subresource": question.permission.subresource,
-        "name": question.name,
+        "verb": permission.verb,
+        "resource": permission.resource,
+        "subresource": permission.subresource,
+        "name": name,
     }
-    user = question.user
     return {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "LocalSubjectAccessReview",
@@ -106,18 +105,14 @@ def review_body(question: _Question, namespace: str) -> dict[str, Any]:
     }
 
 
-def not_allowed(question: _Question, namespace: str) -> Problem:
+def not_allowed(user: User, permission: Permission, name: str, *, namespace: str) -> Problem:
     """A 403 that says which rule of RBAC would allow it."""
-    permission, name = question.permission, question.name
-    what = f"{permission.verb!r} on {permission.rbac_resource!r}"
     scope = f"for the name {name!r} or for all" if name else "without resourceNames"
-    why = ""
-    if permission is Permission.PUBLISH and not name:
-        why = " (no WebhookEventType declares this type)"
+    why = " (no WebhookEventType declares this type)" if permission is Permission.PUBLISH and not name else ""
     return Problem(
         kind=ProblemKind.FORBIDDEN,
-        detail=f"{question.user.name} may not do this in namespace {namespace}: RBAC must allow {what} in {GROUP} "
-        f"{scope}{why}.",
+        detail=f"{user.name} may not do this in namespace {namespace}: RBAC must allow {permission.verb!r} on "
+        f"{permission.rbac_resource!r} in {GROUP} {scope}{why}.",
         extra={
             "namespace": namespace,
             "verb": permission.verb,

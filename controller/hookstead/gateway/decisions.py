@@ -31,7 +31,9 @@ class Decision(Generic[Value]):
 
 
 @dataclass(slots=True)
-class _Remembered(Generic[Value]):
+class Remembered(Generic[Value]):
+    """A decision and its times, on the cache's clock."""
+
     value: Value
     ends: float
     renews: float
@@ -49,14 +51,22 @@ class Decisions(Generic[Key, Value]):
         self, *, now: Callable[[], float], granted_limit: int = GRANTED_LIMIT, refused_limit: int = REFUSED_LIMIT
     ) -> None:
         self._now: Final = now
-        self._granted: Final[OrderedDict[Key, _Remembered[Value]]] = OrderedDict()
-        self._refused: Final[OrderedDict[Key, _Remembered[Value]]] = OrderedDict()
+        self._granted: Final[OrderedDict[Key, Remembered[Value]]] = OrderedDict()
+        self._refused: Final[OrderedDict[Key, Remembered[Value]]] = OrderedDict()
         self._granted_limit: Final = granted_limit
         self._refused_limit: Final = refused_limit
         self._asking: Final[dict[Key, asyncio.Task[Value]]] = {}
 
     def __len__(self) -> int:
         return len(self._granted) + len(self._refused)
+
+    def fresh(self, key: Key) -> Remembered[Value] | None:
+        """A grant that need not be looked at again, None where only `get` can tell. For the hot path: no coroutine."""
+        found = self._granted.get(key)
+        if found is None or self._now() >= found.renews:
+            return None
+        self._granted.move_to_end(key)
+        return found
 
     async def get(self, key: Key, ask: Callable[[], Awaitable[Decision[Value]]]) -> Value:
         """The decision that is remembered, else the one that `ask` gives. Raises Undecided, which is not remembered.
@@ -99,7 +109,7 @@ class Decisions(Generic[Key, Value]):
         self._granted.pop(key, None)
         self._refused.pop(key, None)
         kept, limit = (self._granted, self._granted_limit) if decision.granted else (self._refused, self._refused_limit)
-        kept[key] = _Remembered(decision.value, asked + decision.seconds, asked + decision.seconds / 2)
+        kept[key] = Remembered(decision.value, asked + decision.seconds, asked + decision.seconds / 2)
         if len(kept) > limit:
             kept.popitem(last=False)
         return decision.value

@@ -60,8 +60,12 @@ class KubernetesAuthorizer:
                 f"This gateway wants a ServiceAccount token for the audience {self._audience}: send "
                 "'Authorization: Bearer TOKEN'."
             )
+        digest = token_digest(token)
+        known = self._callers.fresh(digest)
+        if known is not None:
+            return known.value
         try:
-            return await self._callers.get(token_digest(token), lambda: self._ask(token))
+            return await self._callers.get(digest, lambda: self._ask(token))
         except Undecided as undecided:
             return undecided_problem(undecided)
 
