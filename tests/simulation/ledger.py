@@ -61,7 +61,7 @@ class Delivery:
     succeeded: bool = False
     hopeless: bool = False
     used_up: bool = False
-    manual: bool = False
+    asked: bool = False
     open: Send | None = None
 
 
@@ -97,6 +97,8 @@ class Ledger:
         self._seen: DeliveryConfig | None = None
         self._plan = Plan()
         self._off_until: dict[EndpointKey, float] = {}
+        self._off_since: dict[EndpointKey, float] = {}
+        self.excused = False
         self._recent: dict[EndpointKey, deque[float]] = defaultdict(deque)
         self._rates: dict[EndpointKey, int | None] = {}
         self._sends = 0
@@ -129,7 +131,10 @@ class Ledger:
         for key in self._known(plan):
             if _is_off(plan, key):
                 self._off_until[key] = math.inf
-            elif self._off_until.setdefault(key, NEVER) == math.inf:
+                self._off_since.setdefault(key, now)
+                continue
+            self._off_since.pop(key, None)
+            if self._off_until.setdefault(key, NEVER) == math.inf:
                 self._off_until[key] = now
         for item in plan.endpoints:
             if not item.circuit:
@@ -197,8 +202,11 @@ class Ledger:
         delivery = self._targets.get((message_id, key))
         self.world.require(delivery, message_id, "is sent to", key, "which was not selected for it")
         assert delivery is not None
-        send = Send(self._sends, delivery, key, now_ms, delivery.manual, found)
-        self._permitted(send, delivery, plan, now_ms)
+        row = self.records.delivery(delivery.id)
+        self.world.require(row, delivery.id, "is sent before it is stored")
+        assert row is not None
+        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found)
+        self._permitted(send, delivery, row, plan)
         self.world.require(_body(delivery, found, request.body), "other bytes than the producer's", request.body)
         delivery.open = send
         delivery.sends += 1
@@ -220,19 +228,17 @@ class Ledger:
         )
         self.world.require(headers["webhook-timestamp"] == str(now_ms // 1000), "the timestamp is not the attempt's")
 
-    def _permitted(self, send: Send, delivery: Delivery, plan: Plan, now_ms: int) -> None:
+    def _permitted(self, send: Send, delivery: Delivery, row: Row, plan: Plan) -> None:
         require, key, standing = self.world.require, send.key, self.oracles[send.key].standing
         held = plan.why_held(key) or standing.forbids(exact=not self.world.stepped_back_ms)
         require(held is None, "an attempt to", key, "although", held)
         require(self.under_way[key] < send.plan.in_flight, "more than", send.plan.in_flight, "in flight to", key)
         require(delivery.open is None, delivery.id, "is sent although its last attempt is not recorded")
         require(not delivery.offer.erased, delivery.id, "is sent although its payload was erased")
-        row = self.records.delivery(delivery.id)
-        require(row is not None, delivery.id, "is sent before it is stored")
-        assert row is not None
+        require(delivery.asked or not send.manual, delivery.id, "is redelivered, which nobody asked for")
         self._within_rate(send)
         if not send.manual:
-            self._scheduled(send, delivery, row, now_ms)
+            self._scheduled(send, delivery, row, send.started_ms)
 
     def _scheduled(self, send: Send, delivery: Delivery, row: Row, now_ms: int) -> None:
         require, key, standing = self.world.require, send.key, self.oracles[send.key].standing
@@ -317,7 +323,6 @@ class Ledger:
         self.world.require(row.attempts == delivery.attempts, delivery.id, "counts", row.attempts, "attempts, not",
                            delivery.attempts)  # fmt: skip
         manual = send.manual and self.records.trigger(row, delivery.attempts) == MANUAL
-        delivery.manual = delivery.manual and not manual
         self.world.note("recorded", send.number, row.status.value, row.next_ms)
         if send.result.error is None and 200 <= send.result.status_code < 300:
             delivery.succeeded = True
@@ -333,6 +338,9 @@ class Ledger:
     def _failed(self, delivery: Delivery, send: Send, result: SendResult, row: Row) -> None:
         """A scheduled attempt failed: the wait is the schedule's, jittered by a fifth, lengthened by Retry-After."""
         position, schedule = delivery.scheduled, send.plan.schedule
+        if result.status_code == 410 and position >= len(schedule) and row.status is PENDING:
+            delivery.next_ms = row.next_ms or 0  # held, with one more attempt for whoever resumes it
+            return
         delivery.scheduled += 1
         delivery.hopeless = delivery.hopeless or result.error is ErrorCode.ADDRESS_DENIED
         delivery.used_up = delivery.hopeless or position >= len(schedule)
@@ -356,6 +364,7 @@ class Ledger:
     def reopened(self) -> None:
         """A new life begins: find out what became of everything that was under way."""
         self.under_way.clear()
+        self._off_since.clear()
         self._engine, self._seen = None, None
         for offer in self.offers.values():
             if offer.stored is None:
@@ -387,6 +396,25 @@ class Ledger:
             if delivery.offer.stored and delivery.id not in known:
                 self.world.require(self.aged(delivery.offer), delivery.id, "was accepted and is gone too soon")
         self._counts()
+        if self._engine is not None and not self.world.stepped_back_ms:
+            self._agreement()
+
+    def _agreement(self) -> None:
+        """The engine holds an endpoint back where the contract says so, and nowhere else."""
+        for item in self._plan.endpoints:
+            lane = self._engine._dispatcher.lanes.get(item.name)  # type: ignore[union-attr]  # asked by the caller
+            if lane is None or lane.key != item.key:
+                continue
+            standing, state = self.oracles[item.key].standing, lane.state
+            held = (state.gone_ms is not None, state.suspended_ms is not None, state.circuit_opened_ms is not None)
+            wanted = (standing.gone, standing.suspended, standing.probe_ms is not None)
+            names = "(Gone, Suspended, CircuitOpen)"
+            self.world.require(held == wanted, item.key, "is", names, held, "and should be", wanted)
+
+    def _pending_although_off(self, row: Row, delivery: Delivery) -> bool:
+        """Whether its endpoint was deleted or disabled a while ago."""
+        since = self._off_since.get(delivery.key)
+        return since is not None and self.world.clock.seconds - since > 5
 
     def _row(self, row: Row, delivery: Delivery | None) -> None:
         require = self.world.require
@@ -405,6 +433,8 @@ class Ledger:
             require(delivery.open or not delivery.used_up, row.id, "is Pending with a schedule that is used up")
             moved = delivery.next_ms - (row.next_ms or 0)
             require(delivery.open or 0 <= moved <= self.world.stepped_back_ms, row.id, "was moved by", -moved, "ms")
+            late = self._pending_although_off(row, delivery) and not self.excused
+            require(not late, row.id, "is Pending although its endpoint is deleted or disabled")
         if row.status is CANCELLED:
             self._cancelled(row, delivery)
 

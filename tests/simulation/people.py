@@ -171,7 +171,7 @@ class People:
         if delivery is None or self.engine is None:
             return
         before = self.ledger.in_force()
-        delivery.manual = True
+        delivery.asked = True
         refusal = await self.engine.redeliver(delivery.id)
         if not self.world.alive:
             return
@@ -228,7 +228,7 @@ class People:
 
     async def fill_disk(self) -> None:
         self.disk.full = not self.disk.full
-        self.trouble = True
+        self.trouble = self.ledger.excused = True
         self.world.note("disk full", self.disk.full)
 
 

@@ -99,7 +99,7 @@ class Receivers:
     def _wish(self) -> str:
         chance = self.world.receivers
         seconds = chance.choice((1, 3, 20, self.longest_wish))
-        if chance.random() < 0.05:
+        if chance.random() < 0.05 and self.longest_wish > 100:
             seconds = 10**9
         if chance.random() < 0.3:
             return email.utils.formatdate(self.world.clock.now_ms() // 1000 + min(seconds, 10**7), usegmt=True)

@@ -42,6 +42,9 @@ from simulation.world import CrashPoint, Violation, World, pick
 PAUSES: Final = {0.0: 6, 0.003: 4, 0.05: 4, 1.0: 4, 8.0: 3, 45.0: 2, 400.0: 0.7, 7200.0: 0.15}
 """Seconds between two actions, on average, and how often."""
 
+PATIENCE: Final = (1, 4, 15, 40, 60, 60, 120, 120, 240, 480, 900, 1800, *[3600] * 60)
+"""Seconds that the end waits, bit by bit, for what has to be waited for."""
+
 
 class WatchedStore(SQLiteStore):
     """The production store; what it is given and what it answers is put down in the ledger."""
@@ -136,7 +139,7 @@ class Simulation:
         self.people = People(world, self.ledger, self.receivers, self.disk, editor)
         self.random = self.parts.random(self.seed, jitter=None)
         self.lives = shape.choice((1, 2, 2, 3, 4))
-        self.steps = round(self.size * shape.choice((5, 10, 16, 24)))
+        self.steps = round(self.size * shape.choice((4, 8, 14, 20)))
         self.stalls = shape.choice((0.0, 0.01, 0.1))
         self.actions = {action: weight * shape.choice((0, 1, 1, 2)) for action, weight in ACTIONS.items()}
         self.actions[People.publish] = 10
@@ -144,7 +147,7 @@ class Simulation:
         self.settings = EngineSettings(
             user_agent="Hookstead/simulated",
             linger_seconds=shape.choice((0.0, 0.01)),
-            housekeeping_seconds=shape.choice((30.0, 600.0, 3600.0)),
+            housekeeping_seconds=shape.choice((90.0, 900.0, 3600.0)),
             memory_jobs=shape.choice((4, 64, 4096)),
         )
         if self.settings.housekeeping_seconds < 100:  # many rounds of it cost more than they show
@@ -207,7 +210,7 @@ class Simulation:
 
     def _open(self) -> WatchedStore | None:
         workers = LoopWorkers(self.world, stalls=self.stalls)
-        settings = Settings(vfs=self.disk.name, checkpoint_at=60_000, restart_at=150_000, cancel_rows=7, scan_rows=500)
+        settings = Settings(vfs=self.disk.name, checkpoint_at=120_000, restart_at=300_000, cancel_rows=7, scan_rows=500)
         try:
             store = self.parts.store(self.disk.path, clock=self.world, settings=settings, workers=workers)
         except (StoreRefused, StoreError, apsw.Error):
@@ -289,7 +292,7 @@ class Simulation:
         try:
             await action(self.people)
         except StoreError as error:
-            self.world.note(action.__name__, "failed:", error)
+            self.world.note(action.__name__, "failed:", type(error).__name__)
             self.world.require(self.people.trouble or not self.world.alive, "the store failed without a cause:", error)
         except Violation:
             return
@@ -309,13 +312,14 @@ class Simulation:
         """Everybody is well and everything enabled: then nothing may stay Pending, and all books must balance."""
         world, ledger, people = self.world, self.ledger, self.people
         self.receivers.heal()
+        await asyncio.sleep(20)  # what the receivers were about to say, they still say
         people.editor.heal()
         reports = [engine.endpoint_report(plan.name) for plan in people.editor.plan.endpoints]
         if any(report is not None and report.held in (Reason.GONE, Reason.SUSPENDED) for report in reports):
             people.editor.resume()
         await people.apply()
-        for seconds in (1, 10, 60, 600, *[3600] * 60):
-            if not self._pending(store):
+        for seconds in PATIENCE:
+            if not self._pending(store) and not self._held(engine):
                 break
             await asyncio.sleep(seconds)
         world.require(not self._pending(store), "still to be sent at the end:", self._pending(store)[:3])
@@ -324,9 +328,15 @@ class Simulation:
         world.require(not self._pending(store), "not delivered in time to healthy receivers:", self._pending(store)[:3])
         ledger.audit()
         self._balance(engine, store)
+        jittered = len(ledger.ratios) < 8 or len(set(ledger.ratios)) > 1
+        world.require(jittered, "every wait is the same part of its schedule: no jitter")
         world.require((problems := await store.check()) == [], problems)
         for row in ledger.records.deliveries():
             world.note("end", row.id, row.status.value, row.attempts)
+
+    def _held(self, engine: Engine) -> bool:
+        reports = [engine.endpoint_report(plan.name) for plan in self.people.editor.plan.endpoints]
+        return any(report is not None and report.held is not None for report in reports)
 
     def _pending(self, store: WatchedStore) -> list[Any]:
         rows = store._reader._connection.execute(
