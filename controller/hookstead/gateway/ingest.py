@@ -72,11 +72,12 @@ class Ingest:
     async def one(self, request: Request) -> Response:
         """`POST /v1/events`: native, or CloudEvents structured or binary."""
         refuse_parameters(request)
-        self._admit(1)
+        self._admit()
         event = parse_one(request)
         refusal = await request.caller.permit(Permission.PUBLISH, self.object_name(event.type))
         if refusal is not None:
             raise ProblemError(refusal)
+        self._charge(1)
         (result,) = await self.publisher.publish((event,))
         return respond(result)
 
@@ -92,10 +93,11 @@ class Ingest:
                 f"A batch may have {MAX_ITEMS} events, this one has {len(documents)}: send several.",
                 limitItems=MAX_ITEMS,
             )
-        self._admit(len(documents))
+        self._admit()
         parsed = await self._parse_all(parse, documents, depth, envelope.valid_traceparent(_traceparent(request)))
         parsed = await self._permit_all(request.caller, parsed)
         events = [one for one in parsed if isinstance(one, IncomingEvent)]
+        self._charge(len(events))
         results = iter(await self.publisher.publish(events) if events else ())
         items = [one if isinstance(one, Problem) else item(next(results)) for one in parsed]
         common = _common_refusal(items)
@@ -139,13 +141,15 @@ class Ingest:
             return list(parsed)
         return [one if isinstance(one, Problem) else refusals.get(names[one.type], one) for one in parsed]
 
-    def _refuse_when_closed(self) -> None:
+    def _admit(self) -> None:
+        """Refuse, before anything is read, what would be refused in the end."""
         refusal = self.closed()
         if refusal is not None:
             raise ProblemError(refusal)
+        self._charge(0)
 
-    def _admit(self, events: int) -> None:
-        self._refuse_when_closed()
+    def _charge(self, events: int) -> None:
+        """Take events from the quota. Only those that their caller may publish: nobody else uses it up."""
         wait = 0.0 if self.quota is None else self.quota.take(events, now=self.now())
         if wait > 0:
             raise ProblemError(

@@ -18,6 +18,7 @@ from hookstead.gateway.authorize import Permission
 from hookstead.gateway.exchange import Request
 from hookstead.gateway.ingest import Ingest
 from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, problem
+from hookstead.gateway.quota import IngestQuota
 from hookstead.gateway.router import everything, named
 from hookstead.gateway.stream import ActivityStream
 from hookstead.gateway.system import SystemClock
@@ -120,3 +121,16 @@ async def test_a_batch_of_which_nothing_can_be_decided_is_refused_as_a_whole_wit
 async def test_a_batch_of_which_nothing_is_permitted_says_so_item_by_item() -> None:
     answer = await ingest(Publisher()).batch(request(events("a", "a"), Picky({"object-a": FORBIDDEN})))
     assert (answer.status, [item["status"] for item in json.loads(answer.body)["items"]]) == (202, [403, 403])
+
+
+async def test_who_may_not_publish_uses_up_nobody_s_quota() -> None:
+    limited = ingest(Publisher())
+    limited.quota = IngestQuota(1)
+    for _ in range(3):
+        with pytest.raises(ProblemError):
+            await limited.one(request(events("a")[0], Picky({"object-a": FORBIDDEN})))
+        await limited.batch(request(events("a", "a"), Picky({"object-a": FORBIDDEN})))
+    assert (await limited.one(request(events("a")[0], Picky({})))).status == 202
+    with pytest.raises(ProblemError) as caught:
+        await limited.one(request(events("a")[0], Picky({})))
+    assert caught.value.problem.kind is ProblemKind.OVER_QUOTA
