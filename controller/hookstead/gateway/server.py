@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections.abc import AsyncGenerator
 from typing import Final
 from urllib.parse import urlsplit
 
-from hookstead.gateway.authorize import ANYONE, Authorizer, Caller, OpenAuthorizer, Permission
-from hookstead.gateway.exchange import Answer, Request, problem_response
+from hookstead.gateway.authorize import Authorizer, OpenAuthorizer
+from hookstead.gateway.exchange import Answer, EventStream, Request, problem_response
 from hookstead.gateway.http1 import Connection, Gate, Limits
 from hookstead.gateway.http_request import Exchange, too_large
 from hookstead.gateway.loopback import foreign
@@ -22,6 +23,9 @@ from hookstead.gateway.problems import Problem, ProblemError, ProblemKind, probl
 from hookstead.gateway.router import Route, Router
 
 log = logging.getLogger(__name__)
+
+JUDGE_SECONDS: Final = 15.0
+"""How often the reader of an endless answer is judged again."""
 
 Address = tuple[str, int]
 """Host ("" for every interface) and port (0 for a free one)."""
@@ -124,23 +128,45 @@ class HttpServer:
         if isinstance(match, Problem):
             raise ProblemError(match)
         route = match.route
-        caller: Caller = ANYONE
-        if route.needs is not None:
-            caller = await self._identify(fields.get("authorization"), route.needs)
-        request = Request(
-            method=exchange.method, path=path, query=query, headers=fields, names=match.names, caller=caller
-        )
-        if route.needs is not None and route.subject is not None:
-            _raise(await caller.permit(route.needs, await route.subject(request)))
+        request = Request(method=exchange.method, path=path, query=query, headers=fields, names=match.names)
+        await self._admit(request, route)
         request.body = await self._body(exchange, route)
-        return await route.handler(request)
+        answer = await route.handler(request)
+        if isinstance(answer, EventStream):
+            return EventStream(self._while_admitted(answer.chunks, request, route), answer.close, answer.content_type)
+        return answer
 
-    async def _identify(self, authorization: str | None, needs: Permission) -> Caller:
-        caller = await self._authorizer.identify(authorization)
+    async def _admit(self, request: Request, route: Route) -> None:
+        """Give the request its caller, who may use the route as far as its body need not be known for that.
+
+        Raises ProblemError.
+        """
+        if route.needs is None:
+            return
+        caller = await self._authorizer.identify(request.headers.get("authorization"))
         if isinstance(caller, Problem):
             raise ProblemError(caller)
-        _raise(caller.refusal(needs))
-        return caller
+        _raise(caller.refusal(route.needs))
+        request.caller = caller
+        if route.subject is not None:
+            _raise(await caller.permit(route.needs, await route.subject(request)))
+
+    async def _while_admitted(
+        self, chunks: AsyncGenerator[bytes, None], request: Request, route: Route
+    ) -> AsyncGenerator[bytes, None]:
+        """The chunks for as long as the caller may have them: a stream must not outlive the right to it."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + JUDGE_SECONDS
+        try:
+            async for chunk in chunks:
+                if loop.time() >= due:
+                    await self._admit(request, route)
+                    due = loop.time() + JUDGE_SECONDS
+                yield chunk
+        except ProblemError as error:
+            log.info("a stream ends: %s", error, extra={"action": "stream_ended", "path": request.path})
+        finally:
+            await chunks.aclose()
 
     async def _body(self, exchange: Exchange, route: Route) -> bytes:
         """The whole body. Raises ProblemError."""
