@@ -14,11 +14,11 @@ from hookstead.delivery import attempt, clock_watch, pacing
 from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.attempt import Outcome, Sealed
 from hookstead.delivery.budget import MemoryBudget
+from hookstead.delivery.conclusion import Timing, conclude, next_state
 from hookstead.delivery.lane import Lane, Wait
 from hookstead.delivery.observer import Observer
 from hookstead.delivery.pacing import Rate
 from hookstead.delivery.ports import (
-    AttemptRecord,
     Boot,
     CancelReason,
     Clock,
@@ -36,6 +36,7 @@ from hookstead.delivery.ports import (
 )
 from hookstead.delivery.recorder import Pending, Recorder
 from hookstead.delivery.versions import Versions
+from hookstead.delivery.wakeups import Wakeups
 from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import CircuitBreaker, EndpointState
 
@@ -81,7 +82,7 @@ class Dispatcher:
         self._environment: EnvironmentConfig | None = None
         self._namespace = ""
         self._policy = EgressPolicy()
-        self._timers: dict[EndpointKey, tuple[float, asyncio.Handle]] = {}
+        self._wakeups: Wakeups[Lane] = Wakeups(self.pump)
         self._tasks: set[asyncio.Task[None]] = set()
         self._erased: OrderedDict[str, None] = OrderedDict()
         self._stopping = False
@@ -96,8 +97,7 @@ class Dispatcher:
     async def drain(self, *, deadline_seconds: float) -> None:
         """Start nothing more, let what is under way finish until the deadline, give the rest back."""
         self._stopping = True
-        for key in tuple(self._timers):
-            self._cancel_timer(key)
+        self._wakeups.cancel_all()
         released = [self._release(lane) for lane in self.lanes.values()]
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=deadline_seconds)
@@ -152,7 +152,7 @@ class Dispatcher:
         for key in gone:
             lane = self.lanes.pop(key.name)
             self._release(lane)
-            self._cancel_timer(key)
+            self._wakeups.cancel(lane)
             self._transport.forget(key)
         waiting = [key for key, counts in self._boot.counts.items() if counts.pending and key not in kept]
         self._boot = replace(self._boot, counts={k: v for k, v in self._boot.counts.items() if k in kept})
@@ -300,17 +300,17 @@ class Dispatcher:
         if wait is not None and wait.seconds is not None:
             if wait.seconds > RELEASE_AFTER_SECONDS:
                 self._release(lane)
-            self._wake(lane, wait.seconds)
+            self._wakeups.ask(lane, wait.seconds)
         deferred = pacing.deferred_until_ms(lane.state, now_ms=now_ms)
         if deferred is not None and not lane.manual_requested:
-            self._wake(lane, (deferred[1] - now_ms) / 1000)
+            self._wakeups.ask(lane, (deferred[1] - now_ms) / 1000)
         elif lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
             lane.claiming = True
             lane.manual_requested = False
             self._spawn(self._claim(lane))
         elif lane.next_due_ms is not None and lane.next_due_ms > now_ms:
             # What is due already waits for room: the attempt that makes some asks again, no timer has to.
-            self._wake(lane, (lane.next_due_ms - now_ms) / 1000)
+            self._wakeups.ask(lane, (lane.next_due_ms - now_ms) / 1000)
 
     def _start_ready(self, lane: Lane, now_ms: int, monotonic: float) -> Wait | None:
         while lane.ready or lane.manual:
@@ -322,26 +322,6 @@ class Dispatcher:
                 break
             self._spawn(self._work(lane, job))
         return None
-
-    def _wake(self, lane: Lane, seconds: float) -> None:
-        """Pump the lane after `seconds`, or at an earlier time that is already set."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + min(max(seconds, 0.001), 86_400.0)
-        present = self._timers.get(lane.key)
-        if present is not None:
-            if present[0] <= due:
-                return
-            present[1].cancel()
-        self._timers[lane.key] = due, loop.call_at(due, self._on_timer, lane)
-
-    def _on_timer(self, lane: Lane) -> None:
-        self._timers.pop(lane.key, None)
-        self.pump(lane)
-
-    def _cancel_timer(self, key: EndpointKey) -> None:
-        present = self._timers.pop(key, None)
-        if present is not None:
-            present[1].cancel()
 
     def clock_went_back(self, back_ms: int) -> None:
         """The wall clock is `back_ms` behind where it was, and so is the store's schedule: follow, without attempts."""
@@ -359,7 +339,7 @@ class Dispatcher:
         """Recompute every timer from the wall clock, which may have stepped."""
         for lane in tuple(self.lanes.values()):
             if lane.next_due_ms is not None or lane.backlog:
-                self._cancel_timer(lane.key)
+                self._wakeups.cancel(lane)
                 self.pump(lane)
 
     def _release(self, lane: Lane) -> int:
@@ -399,7 +379,7 @@ class Dispatcher:
         except StoreError as error:
             log.warning("claim failed", extra={"action": "claim_failed", "error": str(error)})
             lane.claiming = False
-            self._wake(lane, STORE_RETRY_SECONDS)
+            self._wakeups.ask(lane, STORE_RETRY_SECONDS)
             return
         lane.claiming = False
         changed = lane.arrivals != arrivals
@@ -460,8 +440,10 @@ class Dispatcher:
         began = self._clock.monotonic()
         result = await self._transport.send(request)
         duration_ms = round((self._clock.monotonic() - began) * 1000)
-        outcome = attempt.judge(result, now_ms=self._clock.now_ms())
-        pending = self._conclude(lane, job, outcome, result.body, started_ms=started_ms, duration_ms=duration_ms)
+        now_ms = self._clock.now_ms()
+        outcome = attempt.judge(result, now_ms=now_ms)
+        timing = Timing(started_ms=started_ms, duration_ms=duration_ms, now_ms=now_ms)
+        pending = self._conclude(lane, job, outcome, result.body, timing)
         await self.recorder.room()
         if lane.ordered:
             pending.waiter = asyncio.get_running_loop().create_future()
@@ -470,49 +452,14 @@ class Dispatcher:
         else:
             self.recorder.add(pending)
 
-    def _conclude(
-        self, lane: Lane, job: Job, outcome: Outcome, body: bytes, *, started_ms: int, duration_ms: int
-    ) -> Pending:
-        """Everything that follows from a result: the delivery's settlement and the lane's new state."""
-        now_ms = self._clock.now_ms()
+    def _conclude(self, lane: Lane, job: Job, outcome: Outcome, body: bytes, timing: Timing) -> Pending:
+        """Put the lane into its new state; the record of the attempt, on its way to the store."""
         policy = lane.config.delivery
-        settlement = attempt.settle(
-            job,
-            outcome,
-            schedule_seconds=policy.schedule_seconds,
-            now_ms=now_ms,
-            jitter=self._random.jitter(),
-        )
-        lane.state = self._after(lane, outcome, started_ms=started_ms, now_ms=now_ms)
-        record = AttemptRecord(
-            delivery_id=job.delivery_id,
-            endpoint=lane.key,
-            trigger=job.trigger,
-            started_ms=started_ms,
-            duration_ms=duration_ms,
-            succeeded=outcome.succeeded,
-            status_code=outcome.status_code,
-            error=outcome.error,
-            message=outcome.message,
-            response_body=body,
-            prior_status=job.status,
-            settlement=settlement,
-        )
-        return Pending(record, lane.state, job.event_type)
-
-    def _after(self, lane: Lane, outcome: Outcome, *, started_ms: int, now_ms: int) -> LaneState:
-        if outcome.succeeded:
-            return pacing.after_success(lane.state, now_ms=now_ms)
         suspend = self._environment.suspend_after_seconds if self._environment else 0
-        return pacing.after_failure(
-            lane.state,
-            started_ms=started_ms,
-            now_ms=now_ms,
-            gone=outcome.gone,
-            retry_after_ms=outcome.retry_after_ms,
-            circuit=lane.config.delivery.circuit_breaker is CircuitBreaker.AUTO,
-            suspend_after_seconds=suspend,
-        )
+        lane.state = next_state(lane.state, outcome, timing=timing, policy=policy, suspend_after_seconds=suspend)
+        jitter = self._random.jitter()
+        record = conclude(lane.key, job, outcome, body=body, timing=timing, policy=policy, jitter=jitter)
+        return Pending(record, lane.state, job.event_type)
 
     def _committed(self, pending: Pending, number: int) -> None:
         """After the commit: tell everybody who looks, and set the retry's timer."""
@@ -546,7 +493,7 @@ class Dispatcher:
         if settlement.next_attempt_ms is not None:
             lane.arrivals += 1
             lane.next_due_ms = _earlier(lane.next_due_ms, settlement.next_attempt_ms)
-            self._wake(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
+            self._wakeups.ask(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
 
     # ------------------------------------------------------------------------------------------ what others see
 
@@ -563,8 +510,8 @@ class Dispatcher:
         """Wake whoever waits for transitions when the lane's outward state is another than before."""
         outward = (
             self.held(lane),
-            lane.state.consecutive_failures > 0,
-            lane.state.last_attempt_ms is not None,
+            lane.shown.consecutive_failures > 0,
+            lane.shown.last_attempt_ms is not None,
         )
         if outward != lane.outward:
             lane.outward = outward

@@ -50,7 +50,7 @@ def version_of(cursor: str, *, instance: str) -> int | None:
 def _versions(cursor: str, *, instance: str) -> tuple[int, int] | None:
     owner, _, rest = cursor.partition(":")
     lanes, _, counters = rest.partition(":")
-    if owner != instance or not lanes.isdigit() or not counters.isdigit():
+    if owner != instance or not rest.isascii() or not lanes.isdigit() or not counters.isdigit():
         return None
     return int(lanes), int(counters)
 

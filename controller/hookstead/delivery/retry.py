@@ -68,7 +68,8 @@ def parse_retry_after(text: str | None, *, now_ms: int) -> int | None:
 def _until_date(text: str, *, now_ms: int) -> int:
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
+        # OverflowError: numbers of any length get as far as C, and the text is the receiver's.
         return 0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
