@@ -74,6 +74,8 @@ def _http_date(offset_seconds: int) -> str:
         (_http_date(-60), None),
         (_http_date(30 * 86_400), RETRY_AFTER_CAP_MS),
         ("Fri, 99 Foo 2027 00:00:00 GMT", None),
+        (f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT", None),
+        (f"Wed, 21 Oct 2099 07:28:00 +{'9' * 20}", None),
     ],
 )
 def test_a_retry_after_is_seconds_or_a_date_and_anything_else_is_nothing(
