@@ -29,6 +29,10 @@ REFUSALS: Final = {
         ProblemKind.ENDPOINT_DISABLED,
         "{subject}: the endpoint is Disabled; set spec.state to Enabled first.",
     ),
+    OperateRefusal.ENVIRONMENT_DISABLED: (
+        ProblemKind.ENVIRONMENT_DISABLED,
+        "{subject}: the environment is disabled; set spec.state of WebhookEnvironment default to Enabled first.",
+    ),
     OperateRefusal.NOT_ACCEPTED: (
         ProblemKind.ENDPOINT_NOT_READY,
         "{subject}: the endpoint's spec is not accepted; its conditions say why.",

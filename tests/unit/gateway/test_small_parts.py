@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from hookstead.delivery.intake import OperateRefusal, RefusalKind
+from hookstead.gateway import ingest, operate
 from hookstead.gateway.authorize import (
     KeysUnreadable,
     OpenAuthorizer,
@@ -301,3 +303,8 @@ def test_extra_members_never_hide_the_standard_ones() -> None:
     document = problem(ProblemKind.NOT_FOUND, "x", status=1, type="y", more=2).document()
     assert (document["status"], document["more"]) == (404, 2)
     assert document["type"] == ProblemKind.NOT_FOUND.uri
+
+
+def test_every_refusal_of_the_engine_has_an_answer() -> None:
+    assert set(operate.REFUSALS) == set(OperateRefusal)
+    assert set(ingest.KINDS) == set(RefusalKind)
