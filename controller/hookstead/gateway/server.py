@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import Final
 from urllib.parse import urlsplit
 
+from hookstead.delivery.ports import StoreError
 from hookstead.gateway.authorize import Authorizer, OpenAuthorizer
 from hookstead.gateway.exchange import Answer, EventStream, Request, problem_response
 from hookstead.gateway.http1 import Connection, Gate, Limits
@@ -114,6 +115,9 @@ class HttpServer:
             return await self._answer(exchange)
         except ProblemError as error:
             return problem_response(error.problem)
+        except StoreError as error:
+            log.warning("the store did not answer", extra={"action": "store_unavailable", "error": str(error)})
+            return problem_response(_NO_STORE)
         except Exception:
             # The boundary: a fault of one handler is that request's, and its details are for the log alone.
             log.exception("a handler failed", extra={"action": "request_failed", "method": exchange.method})
@@ -121,9 +125,9 @@ class HttpServer:
 
     async def _answer(self, exchange: Exchange) -> Answer:
         fields = exchange.fields
+        authority, path, query = _target(exchange.target)
         if self._local_only:
-            _raise(foreign(fields.get("host"), fields.get("origin")))
-        path, query = _target(exchange.target)
+            _raise(foreign(authority or fields.get("host"), fields.get("origin")))
         match = self.router.match(exchange.method, path)
         if isinstance(match, Problem):
             raise ProblemError(match)
@@ -185,13 +189,24 @@ class HttpServer:
 _FAULT: Final = problem(ProblemKind.INTERNAL, "This is a fault of the gateway; its log has the details. Try again.")
 
 
-def _target(raw: str) -> tuple[str, str]:
-    """Path and query of a request target, in origin form or absolute form (RFC 9112, 3.2)."""
+_NO_STORE: Final = problem(
+    ProblemKind.STORE_UNAVAILABLE, "The store does not answer now; the gateway's log says why. Try again."
+)
+
+
+def _target(raw: str) -> tuple[str, str, str]:
+    """Authority, path and query of a request target, in origin form or absolute form (RFC 9112, 3.2).
+
+    The authority is empty in origin form; in absolute form it stands in for the Host header. Raises ProblemError.
+    """
     if not raw.startswith("/"):
-        parts = urlsplit(raw)
-        return parts.path or "/", parts.query
+        try:
+            parts = urlsplit(raw)
+        except ValueError:
+            raise ProblemError(problem(ProblemKind.MALFORMED_HTTP, "The request target is no URL.")) from None
+        return parts.netloc, parts.path or "/", parts.query
     path, _, query = raw.partition("?")
-    return path, query
+    return "", path, query
 
 
 def _refuse_encoding(values: list[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hookstead.delivery.ports import StoreUnavailable
 from hookstead.gateway.exchange import EventStream, Request, Response, json_response
 from hookstead.gateway.http1 import Limits
 from hookstead.gateway.router import Route, Router
@@ -109,6 +110,9 @@ async def house() -> AsyncIterator[House]:
     async def fail(request: Request) -> Response:
         raise RuntimeError("a fault with a secret in it")
 
+    async def lose(request: Request) -> Response:
+        raise StoreUnavailable("store /a/path: the disk is gone")
+
     async def endless() -> Any:
         while True:
             yield b"x" * 65536
@@ -122,6 +126,7 @@ async def house() -> AsyncIterator[House]:
             [
                 Route(method="POST", path="/v1/events", handler=take, needs=None, body_limit=BODY_LIMIT),
                 Route(method="GET", path="/fails", handler=fail, needs=None),
+                Route(method="GET", path="/lost", handler=lose, needs=None),
                 Route(method="GET", path="/stream", handler=stream, needs=None),
             ]
         ),
@@ -325,6 +330,44 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing(house: House, caplog:
     assert (reply.status, reply.problem) == (500, "internal-error")
     assert b"secret" not in reply.body
     assert "a handler failed" in caplog.text
+
+
+async def test_a_store_that_does_not_answer_is_a_503_whatever_was_asked(house: House) -> None:
+    reply = await house.ask(b"GET /lost HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (reply.status, reply.problem) == (503, "store-unavailable")
+    assert b"/a/path" not in reply.body
+    assert "retry-after" in reply.headers
+
+
+@pytest.mark.parametrize("target", [b"http://[/v1/events", b"http://[::1/v1/events"])
+async def test_a_target_that_is_no_url_is_a_400_and_no_fault_of_ours(house: House, target: bytes) -> None:
+    reply = await house.ask(post(b"{}", path=target))
+    assert (reply.status, reply.problem) == (400, "malformed-http")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://localhost:8080/a", 200),
+        (b"/a", 200),
+        (b"http://rebound.example/a", 403),
+        (b"http://localhost@rebound.example/a", 403),
+    ],
+)
+async def test_the_authority_of_an_absolute_target_stands_in_for_host(target: bytes, status: int) -> None:
+    async def take(request: Request) -> Response:
+        return json_response({})
+
+    server = HttpServer(Router([Route(method="GET", path="/a", handler=take, needs=None)]), local_only=True)
+    await server.start(("127.0.0.1", 0))
+    house = House(server, [], asyncio.Event())
+    try:
+        reply = await house.ask(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert reply.status == status
+    finally:
+        for wire in house.wires:
+            wire.writer.close()
+        await server.stop(grace_seconds=0.2)
 
 
 async def test_absolute_targets_and_queries_are_understood(house: House) -> None:
