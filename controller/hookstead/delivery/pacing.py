@@ -145,8 +145,8 @@ def stopped(state: LaneState) -> Reason | None:
 def deferred_until_ms(state: LaneState, *, now_ms: int) -> tuple[Reason, int] | None:
     """What holds scheduled deliveries for a while, and until when (wall milliseconds); None when nothing does."""
     probe, retry_after = state.circuit_probe_ms, state.retry_after_until_ms
-    if state.circuit_opened_ms is not None and probe is not None and (now_ms < probe):
-        return Reason.CIRCUIT_OPEN, max(probe, retry_after or 0)
+    if state.circuit_opened_ms is not None and probe is not None and now_ms < probe:
+        return Reason.CIRCUIT_OPEN, probe if retry_after is None else max(probe, retry_after)
     if retry_after is not None and now_ms < retry_after:
         return Reason.THROTTLED, retry_after
     return None
