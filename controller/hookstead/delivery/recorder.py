@@ -38,6 +38,7 @@ class Recorder:
     backlog_limit: int = 4096
     retry_seconds: float = 1.0
     _pending: list[Pending] = field(default_factory=list)
+    _writing: list[Pending] = field(default_factory=list)
     _lanes: dict[EndpointKey, LaneState] = field(default_factory=dict)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,8 +56,11 @@ class Recorder:
         self._changed()
 
     def save(self, endpoint: EndpointKey, lane: LaneState) -> None:
-        """Take a lane state that no attempt led to."""
+        """Take a lane state that no attempt led to. Attempts that still wait are older, and must not undo it."""
         self._lanes[endpoint] = lane
+        for pending in (*self._writing, *self._pending):
+            if pending.record.endpoint == endpoint:
+                pending.lane = lane
         self._changed()
 
     def _changed(self) -> None:
@@ -85,7 +89,9 @@ class Recorder:
             if len(self._pending) < self.batch_limit:
                 await asyncio.sleep(self.linger_seconds)
             batch, lanes = self._take()
+            self._writing = batch
             numbers = await self._write(batch, lanes)
+            self._writing = []
             for pending, number in zip(batch, numbers, strict=True):
                 self.committed(pending, number)
                 if pending.waiter is not None and not pending.waiter.done():
@@ -112,4 +118,7 @@ class Recorder:
                 return await self.store.record(records, lanes)
             except StoreError as error:
                 log.warning("attempts not recorded yet", extra={"action": "record_failed", "error": str(error)})
-                await asyncio.sleep(self.retry_seconds)
+            except Exception:
+                # A fault of ours. Without this loop no attempt would ever be recorded again, and nobody would hear why.
+                log.exception("attempts cannot be recorded", extra={"action": "record_failed"})
+            await asyncio.sleep(self.retry_seconds)
