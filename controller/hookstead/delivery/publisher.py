@@ -29,8 +29,8 @@ from hookstead.delivery.ports import (
     NewEvent,
     Random,
     Store,
+    StoreError,
     StoreFull,
-    StoreUnavailable,
     Trigger,
 )
 from hookstead.delivery.routing import Router
@@ -125,20 +125,22 @@ class Publisher:
         return None
 
     async def _publish(self, events: Sequence[IncomingEvent]) -> Sequence[PublishResult]:
+        results: list[PublishResult | None] = [None] * len(events)
+        waiting: list[_Routed] = []
         try:
-            results: list[PublishResult | None] = [None] * len(events)
-            routed = []
             for index, event in enumerate(events):
                 prepared = self._prepare(index, event)
                 if isinstance(prepared, Refused):
                     results[index] = prepared
                 else:
-                    routed.append(prepared)
-            for together in _transactions(routed):
+                    waiting.append(prepared)
+            for together in tuple(_transactions(waiting)):
+                del waiting[: len(together)]
                 for item, answer in zip(together, await self._accept(together), strict=True):
                     results[item.index] = answer
             return [result for result in results if result is not None]
         finally:
+            self._forget(waiting)  # none but where something broke
             self._under_way -= len(events)
             if not self._under_way:
                 self._idle.set()
@@ -204,12 +206,12 @@ class Publisher:
     async def _accept(self, routed: Sequence[_Routed]) -> Sequence[PublishResult]:
         try:
             answers = await self._store.accept([item.event for item in routed])
-        except StoreFull as error:
+        except BaseException as error:
+            # Whatever it was: room that stayed reserved would be lost to its lanes for good.
             self._forget(routed)
-            return [Refused(RefusalKind.STORE_FULL, str(error), 30)] * len(routed)
-        except StoreUnavailable as error:
-            self._forget(routed)
-            return [Refused(RefusalKind.STORE_UNAVAILABLE, str(error), 5)] * len(routed)
+            if not isinstance(error, StoreError):
+                raise
+            return [_refused(error)] * len(routed)
         touched: dict[EndpointKey, Lane] = {}
         for item, answer in zip(routed, answers, strict=True):
             self._hand_over(item, answer, touched)
@@ -256,6 +258,12 @@ class Publisher:
             self._dispatcher.disown(delivery.id)
         reason = CancelReason.ENDPOINT_DELETED if current is not lane else CancelReason.ENDPOINT_DISABLED
         self._dispatcher.cancel_soon(delivery.endpoint, reason)
+
+
+def _refused(error: StoreError) -> Refused:
+    if isinstance(error, StoreFull):
+        return Refused(RefusalKind.STORE_FULL, str(error), 30)
+    return Refused(RefusalKind.STORE_UNAVAILABLE, str(error), 5)
 
 
 def _transactions(routed: Sequence[_Routed]) -> Iterator[Sequence[_Routed]]:
