@@ -307,6 +307,9 @@ class Engine:
                 await self._save_counters()
             except StoreError as error:
                 log.warning("housekeeping failed", extra={"action": "housekeeping_failed", "error": str(error)})
+            except Exception:
+                # A fault of ours in one chore must not end all of them without a word: the disk would fill up.
+                log.exception("housekeeping failed", extra={"action": "housekeeping_failed"})
             self._dispatcher.resync()
 
     async def _follow_clock(self) -> None:
