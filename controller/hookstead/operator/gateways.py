@@ -21,6 +21,7 @@ import msgspec
 from hookstead import __version__
 from hookstead.config.model import Epoch
 from hookstead.config.report import Report, Running
+from hookstead.operator.lease import LeaseLost
 from hookstead.operator.programming import Member
 
 if TYPE_CHECKING:
@@ -264,6 +265,10 @@ class _Link:
                 retry = await self._pause(retry)
             except GatewayProblem as problem:
                 self._failed(str(problem))
+                retry = await self._pause(retry)
+            except LeaseLost:
+                # The elector ends the process if that is so. Where it renews after all (a process that was stopped
+                # and had no rival), this link must still be there to push.
                 retry = await self._pause(retry)
 
     async def _pause(self, retry: float) -> float:
