@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 from collections.abc import Coroutine, Iterator
@@ -166,7 +167,8 @@ class GatewayProcess:
         try:
             await server.bind(address, tls=tls)
         except OSError as error:
-            reason = error.strerror or str(error)
+            # asyncio repeats the address in `strerror`.
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise StartError(f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}") from error
 
     async def _serve(self, name: str, server: HttpServer) -> None:

@@ -115,7 +115,7 @@ class FileLock:
             by = f" by process {holder}" if holder.isdigit() else ""
             raise StoreInUse(
                 f"store {store}: it is in use{by}; one process at a time may open an embedded store: "
-                "stop the other one, or give this one another --store"
+                "stop the other one, or give this one another --store (`dev`: --state-dir)"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
