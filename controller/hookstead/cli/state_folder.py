@@ -84,9 +84,12 @@ class StateFolder:
         """Remove the keys of endpoints that are gone: an endpoint's key ends with it."""
         wanted = {signing_secret_name(endpoint) for endpoint in endpoints}
         for folder in _entries(self.path / "secrets" / namespace):
-            if folder.name not in wanted:
-                (folder / KEY).unlink(missing_ok=True)
-                folder.rmdir()
+            if folder.name not in wanted and (folder / KEY).is_file():
+                try:
+                    (folder / KEY).unlink()
+                    folder.rmdir()
+                except OSError as problem:
+                    raise self._failed("be written", problem) from problem
 
     def _key_file(self, namespace: str, endpoint: str) -> Path:
         return self.path / "secrets" / namespace / signing_secret_name(endpoint) / KEY

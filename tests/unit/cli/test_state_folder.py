@@ -45,6 +45,14 @@ def test_the_key_of_an_endpoint_that_is_gone_is_removed_and_the_others_stay(stat
     assert state.signing_key("prod", "gone") is not None
 
 
+def test_what_somebody_else_put_beside_the_keys_is_left_alone(state: StateFolder) -> None:
+    state.generate_signing_key("default", "acme")
+    stray = state.path / "secrets" / "default" / "notes.txt"
+    stray.write_text("mine")
+    state.keep_signing_keys("default", {"acme"})
+    assert stray.read_text() == "mine"
+
+
 def test_everything_is_readable_by_its_user_only(state: StateFolder) -> None:
     state.generate_signing_key("default", "acme")
     state.keep_last_good("a.yaml", "kind: Secret\n")
