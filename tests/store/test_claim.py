@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hookstead.delivery.ports import CancelReason, DeliveryStatus, Store, Trigger
+from hookstead.delivery.ports import CancelReason, Claim, DeliveryStatus, Store, Trigger
 from store.samples import NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry, status_of
 
 
@@ -140,6 +140,17 @@ async def test_a_manual_request_goes_outside_the_order(store: Store) -> None:
     await store.accept(given)
     await store.request_redelivery(delivery_id(given[2]), now_ms=NOW)
     assert ids(await claim(store, ordered=True)) == [delivery_id(given[2]), delivery_id(given[0])]
+
+
+async def test_a_manual_request_for_what_is_under_way_is_due_behind_it(store: Store) -> None:
+    one = event(A, claimed=True)
+    await store.accept([one])
+    assert await store.request_redelivery(delivery_id(one), now_ms=NOW) == A
+    assert await claim(store) == Claim(next_due_ms=NOW)
+    await store.record([attempt(delivery_id(one))], {})
+    (job,) = (await claim(store)).jobs
+    assert job.trigger is Trigger.MANUAL
+    assert await claim(store) == Claim(), "it is under way because of the request"
 
 
 async def test_a_recorded_delivery_is_free_for_its_next_attempt(store: Store) -> None:

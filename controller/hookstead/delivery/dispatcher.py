@@ -352,17 +352,24 @@ class Dispatcher:
         lane.backlog = True
         for job in jobs:
             self._budget.remove(job)
-        self._spawn(self._give_back([job.delivery_id for job in jobs]))
+        self._spawn(self._give_back([job.delivery_id for job in jobs], lane))
         return len(jobs)
 
-    async def _give_back(self, delivery_ids: list[str]) -> None:
-        """Until the store took them: a claim that nobody holds would never be offered again in this life."""
+    async def _give_back(self, delivery_ids: list[str], lane: Lane | None = None) -> None:
+        """Until the store took them: a claim that nobody holds would never be offered again in this life.
+
+        The lane looks again behind it: what it asked meanwhile did not find them.
+        """
         while True:
             try:
-                return await self._store.release(delivery_ids)
+                await self._store.release(delivery_ids)
+                break
             except StoreError as error:
                 log.warning("not given back yet", extra={"action": "release_failed", "error": str(error)})
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+        if lane is not None:
+            lane.backlog = True
+            self.pump(lane)
 
     async def _claim(self, lane: Lane) -> None:
         arrivals = lane.arrivals
@@ -410,14 +417,18 @@ class Dispatcher:
         self.pump(lane)
 
     def _next(self, lane: Lane) -> Job | None:
-        if self._stopping or self.lanes.get(lane.key.name) is not lane:
-            return None
-        if lane.sealed is None or lane.hold(self._environment) is not None:
+        if self._stopping or not self._flows(lane):
             return None
         monotonic = self._clock.monotonic()
         if lane.may_start(now_ms=self._clock.now_ms(), monotonic=monotonic) is not None:
             return None
         return self._take(lane, monotonic)
+
+    def _flows(self, lane: Lane) -> bool:
+        """Whether the configuration, and the endpoint's own answers, let anything be sent at all."""
+        if self.lanes.get(lane.key.name) is not lane or lane.sealed is None:
+            return False
+        return lane.hold(self._environment) is None
 
     def _take(self, lane: Lane, monotonic: float) -> Job | None:
         """The next job, under way from now on: it no longer counts against what may wait in memory."""
@@ -427,8 +438,8 @@ class Dispatcher:
         return job
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
-        if job.event_id in self._erased:
-            await self._give_back([job.delivery_id])
+        if job.event_id in self._erased or not self._flows(lane):  # since it was taken, a moment ago
+            await self._give_back([job.delivery_id], lane)
             return
         sealed, started_ms = lane.sealed, self._clock.now_ms()
         request = None if sealed is None else sealed.request(job, namespace=self._namespace, now_ms=started_ms)

@@ -217,7 +217,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What `claim` found. `next_due_ms`: the earliest pending, unclaimed delivery left behind, None if none is."""
+    """What `claim` found. `next_due_ms`: the earliest pending, unclaimed delivery left behind, None if none is.
+
+    A manual request for a delivery whose scheduled attempt is under way counts as left behind, too.
+    """
 
     jobs: tuple[Job, ...] = ()
     next_due_ms: int | None = None

@@ -63,6 +63,11 @@ class Row:
     in_order: bool = True
 
 
+def _is_scheduled(claimed: Job | Trigger | None) -> bool:
+    trigger = claimed.trigger if isinstance(claimed, Job) else claimed
+    return trigger is not None and trigger is not Trigger.MANUAL
+
+
 @dataclass(slots=True)
 class Model:
     rows: dict[str, Row] = field(default_factory=dict)
@@ -115,6 +120,8 @@ class Model:
                 else:
                     chosen.append((instant, row))
 
+        # A request whose delivery is under way for another reason is due behind that.
+        left += [row.manual_ms for row in rows if row.manual_ms is not None and _is_scheduled(row.claimed)]
         sift((row.manual_ms or 0, row) for row in manual)
         requests = len(chosen)
         for part in automatic:

@@ -58,7 +58,10 @@ class _Picks:
     def sift(self, rows: Iterator[tuple[int, int]], held: dict[int, Held], into: list[int], now_ms: int) -> None:
         """Take what is due and free until the limit; the first row that is left says when to come back."""
         for due_ms, seq in rows:
-            if seq in held or seq in self.due:
+            holder = held.get(seq)
+            if holder is not None and into is self.manual and not holder.manual:
+                self.leave(due_ms)  # asked for while another attempt is under way: due again behind it
+            if holder is not None or seq in self.due:
                 continue
             if due_ms > now_ms or self.full():
                 self.leave(due_ms)
@@ -132,7 +135,8 @@ def _load(
         if budget < 0 and jobs:
             break
         held = reserved[row[0]]
-        jobs.append((held, _job(row, endpoint, held, manual=row[0] in manual)))
+        held.manual = row[0] in manual
+        jobs.append((held, _job(row, endpoint, held)))
     with claims.lock:
         for held, job in jobs:
             claims.name(job.delivery_id, held)
@@ -143,7 +147,7 @@ def _load(
     return tuple(job for _, job in jobs)
 
 
-def _job(row: tuple[Any, ...], endpoint: EndpointKey, held: Held, *, manual: bool) -> Job:
+def _job(row: tuple[Any, ...], endpoint: EndpointKey, held: Held) -> Job:
     (_, delivery_id, event_id, event_type, timestamp, data, payload_format, origin, status, attempts, position,
      next_ms, completed_ms, reason, in_order, channels, source, traceparent) = row  # fmt: skip
     held.status = status
@@ -160,7 +164,7 @@ def _job(row: tuple[Any, ...], endpoint: EndpointKey, held: Held, *, manual: boo
         timestamp=timestamp,
         data=data,
         payload_format=FORMATS[payload_format],
-        trigger=Trigger.MANUAL if manual else TRIGGERS[origin],
+        trigger=Trigger.MANUAL if held.manual else TRIGGERS[origin],
         status=STATUSES[status],
         attempt_count=attempts,
         schedule_position=position,

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Held:
-    """A claimed delivery as it was when it was claimed. `stale`: something changed it since; read it again."""
+    """A claimed delivery as it was when it was claimed. `stale`: something changed it since; read it again.
+
+    `manual`: claimed for an attempt that a person asked for.
+    """
 
     seq: int
     endpoint_id: int
@@ -24,6 +27,7 @@ class Held:
     completed_ms: int | None = None
     cancel_reason: int | None = None
     stale: bool = False
+    manual: bool = False
 
 
 class Claims:

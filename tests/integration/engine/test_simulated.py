@@ -1,0 +1,158 @@
+"""What the simulator found, told as stories: each was a bug once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import config, endpoint
+from engine_bench import OK, Bench, event, on_bench, status
+from hookstead.delivery.lane import Lane
+from hookstead.delivery.ports import Accepted, DeliveryStatus, EndpointKey, Trigger
+from hookstead.delivery.wakeups import Wakeups
+from hookstead.resources.kinds import DeliverySpec, EndpointState, Ordering
+
+Scenario = Callable[[Bench], Awaitable[None]]
+ORDERED = DeliverySpec(ordering=Ordering.ORDERED)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[[Scenario], Bench]:
+    return lambda scenario: on_bench(tmp_path / "store.db", scenario)
+
+
+def test_an_endpoint_that_becomes_ordered_while_attempts_are_under_way_goes_on(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        b.transport.seconds = 1.0
+        await b.start(config(endpoint("e", delivery=DeliverySpec(max_in_flight=3))))
+        await b.publish(*[event()] * 3)
+        await b.pass_time(0.5)
+        await b.apply(config(endpoint("e", delivery=ORDERED)))
+        await b.publish(*[event()] * 3)
+        await b.pass_time(10)
+        assert {row.status for row in await b.deliveries()} == {DeliveryStatus.DELIVERED}
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_a_rate_is_kept_over_a_restart_and_over_an_edit(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        slow, slower = (endpoint("e", delivery=DeliverySpec(requests_per_second=rate)) for rate in (2, 1))
+        await b.start(config(slow))
+        await b.publish(*[event()] * 9)
+        await b.pass_time(1.1)
+        await b.crash()
+        await b.start(config(slow))
+        await b.pass_time(1.3)
+        await b.apply(config(slower))
+        await b.pass_time(10)
+        assert len(b.transport.sent) == 9
+        await b.stop()
+
+    times = [one.at for one in bench(scenario).transport.sent]
+    assert all(later - earlier >= 0.499 for earlier, later in pairwise(times))
+
+
+def test_an_erased_payload_is_not_sent_from_memory(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e", delivery=DeliverySpec(requests_per_second=1))))
+        answers = await b.publish(*[event()] * 3)
+        last = answers[-1]
+        assert isinstance(last, Accepted)
+        assert await b.engine.erase(last.id)
+        await b.pass_time(20)
+        assert last.id not in [one.message_id for one in b.transport.sent]
+        assert [row.status for row in await b.deliveries()][-1] is DeliveryStatus.CANCELLED
+        assert b.engine.metrics().memory_jobs == 0
+        await b.stop()
+
+    assert len(bench(scenario).transport.sent) == 2
+
+
+def test_a_redelivery_of_what_is_under_way_is_made_behind_it(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        b.transport.seconds = 1.0
+        await b.start(config(endpoint("e")))
+        await b.publish()
+        await b.pass_time(0.5)
+        (row,) = await b.deliveries()
+        assert await b.engine.redeliver(row.id) is None
+        await b.pass_time(5)
+        assert [one.trigger for one in await b.attempts(row.id)] == [Trigger.SCHEDULED, Trigger.MANUAL]
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_nothing_is_claimed_any_longer_for_an_endpoint_that_went_while_its_event_was_stored(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e")))
+        publishing = asyncio.ensure_future(b.publish())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await b.apply(config())
+        await publishing
+        await b.pass_time(5)
+        assert [row.status for row in await b.deliveries()] == [DeliveryStatus.CANCELLED]
+        assert len(b.store._target._claims) == 0
+        await b.stop()
+
+    assert bench(scenario).transport.sent == []
+
+
+def test_nothing_is_sent_once_a_pause_is_in_force(bench: Any) -> None:
+    """Also not what was taken for an attempt in the same turn of the loop."""
+
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e", state=EndpointState.PAUSED)))
+        await b.publish(*[event()] * 3)
+        await b.apply(config(endpoint("e")))
+        lane = b.engine._dispatcher.lanes["e"]
+        while not lane.in_flight:
+            await asyncio.sleep(0)
+        sent = len(b.transport.sent)
+        await b.apply(config(endpoint("e", state=EndpointState.PAUSED)))
+        await b.pass_time(60)
+        assert len(b.transport.sent) == sent
+        await b.apply(config(endpoint("e")))
+        await b.pass_time(60)
+        assert {row.status for row in await b.deliveries()} == {DeliveryStatus.DELIVERED}
+        await b.stop()
+
+    bench(scenario)
+
+
+@pytest.mark.parametrize("spec", [DeliverySpec(max_in_flight=2), ORDERED])
+def test_an_endpoint_that_is_busy_with_a_backlog_behind_it_sets_no_timers(
+    bench: Any, spec: DeliverySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked again every millisecond: a thousand slow endpoints were a core."""
+    asked: list[EndpointKey] = []
+    ask = Wakeups.ask
+
+    def counting(self: Wakeups[Lane], lane: Lane, seconds: float) -> None:
+        asked.append(lane.key)
+        ask(self, lane, seconds)
+
+    monkeypatch.setattr(Wakeups, "ask", counting)
+
+    async def scenario(b: Bench) -> None:
+        b.transport.scripts["e"] = [status(500), OK]
+        await b.start(config(endpoint("e", delivery=spec)))
+        await b.publish()
+        await b.pass_time(1)
+        b.transport.seconds = 14.0
+        await b.publish(*[event()] * 20)
+        await b.pass_time(8)
+        asked.clear()
+        await b.pass_time(5)
+        assert len(asked) < 10
+        await b.crash()
+
+    bench(scenario)
