@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from hookstead.delivery.engine import Engine
 from hookstead.delivery.ports import (
-    DeliveryStatus,
     EndpointKey,
     ErrorCode,
     NewEvent,
@@ -153,9 +152,10 @@ class Ledger:
         lanes = self._engine._dispatcher.lanes
         for item in self._plan.endpoints:
             oracle, lane = self.oracles[item.key], lanes.get(item.name)
-            if item.resume is not None and oracle.resumed != item.resume and lane is not None:
-                if lane.key == item.key and lane.state.handled_resume_at == item.resume:
-                    oracle.resume(item.resume)
+            if item.resume is None or item.resume == oracle.resumed or lane is None or lane.key != item.key:
+                continue
+            if lane.state.handled_resume_at == item.resume:
+                oracle.resume(item.resume)
 
     # ------------------------------------------------------------------------------------------------- acceptance
 
@@ -479,4 +479,3 @@ def _body(delivery: Delivery, plan: EndpointPlan, body: bytes) -> bool:
     if form is PayloadFormat.DATA_ONLY:
         return body == event.data
     return body == b'{"type":"%s","timestamp":%s,"data":%s}' % (event.type.encode(), event.timestamp, event.data)
-

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 import builders
+from hookstead.config.compile import SecretObject
 from hookstead.config.model import DeliveryConfig
 from hookstead.config.times import format_time
 from hookstead.delivery.ports import EndpointKey
@@ -28,11 +29,13 @@ from hookstead.resources.kinds import (
     SigningKey,
     SigningSpec,
 )
+from hookstead.resources.secret import Secret
+
+Made = TypeVar("Made")
 
 EVENT_TYPES: Final = ("order", "order.paid", "order.paid.late", "orders.paid", "user.new")
 WIRE_CHANNELS: Final = ("client_1", "client_2", "agent_1", "client_nobody")
 CHANNELS: Final = {"c1": "client_1", "c2": "client_2", "a1": "agent_1"}
-NEVER: Final = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +141,7 @@ class Plan:
     attempt_days: int = 30
 
     def config(self) -> DeliveryConfig:
-        secrets = [
-            builders.secret(
-                f"{plan.name}-keys",
-                permitted=plan.readable,
-                **{key.id: b"whsec_" + base64.b64encode(key.secret) for key in plan.keys},
-            )
-            for plan in self.endpoints
-        ]
+        secrets = [_keys_of(plan) for plan in self.endpoints]
         return builders.config(
             builders.environment(
                 state=EnvironmentState.ENABLED if self.enabled else EnvironmentState.DISABLED,
@@ -198,6 +194,13 @@ class Plan:
         return None if plan.readable else "no key can be read"
 
 
+def _keys_of(plan: EndpointPlan) -> SecretObject:
+    values = {key.id: Secret(b"whsec_" + base64.b64encode(key.secret)) for key in plan.keys}
+    return SecretObject(
+        name=f"{plan.name}-keys", permitted=plan.readable, data=values if plan.readable else {}, owner_uid=None
+    )
+
+
 def _covers(pattern: str, event_type: str) -> bool:
     return event_type.startswith(pattern[:-1]) if pattern.endswith(".*") else event_type == pattern
 
@@ -235,7 +238,7 @@ def new_endpoint(name: str, uid: str, chance: Random) -> EndpointPlan:
     )
 
 
-def _some(chance: Random, probability: float, make: Callable[[], object]) -> object:
+def _some(chance: Random, probability: float, make: Callable[[], Made]) -> Made | None:
     return make() if chance.random() < probability else None
 
 
@@ -250,7 +253,6 @@ class Editor:
     plan: Plan
     chance: Random
     count: int = 1
-    edits: list[Callable[[EndpointPlan, int], EndpointPlan | None]] = field(default_factory=list)
 
     def edit(self, now_ms: int) -> str:
         """One commit; says what it did."""
@@ -260,7 +262,9 @@ class Editor:
             self.plan = replace(self.plan, enabled=not self.plan.enabled)
             return f"environment enabled={self.plan.enabled}"
         if chance.random() < 0.08:
-            self.plan = replace(self.plan, channels_off=frozenset(chance.sample(sorted(CHANNELS), chance.randint(0, 2))))
+            self.plan = replace(
+                self.plan, channels_off=frozenset(chance.sample(sorted(CHANNELS), chance.randint(0, 2)))
+            )
             return f"channels off {sorted(self.plan.channels_off)}"
         if not self.plan.endpoints or (len(self.plan.endpoints) < 3 and chance.random() < 0.15):
             free = next(name for name in ("e0", "e1", "e2", "e3") if all(name != e.name for e in self.plan.endpoints))

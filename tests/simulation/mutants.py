@@ -1,7 +1,7 @@
 """Known bugs, put into the production code from outside and taken out again: does the simulator notice each?
 
-    python -m simulation.mutants             tries them all; the last line is `mutants killed: n/n`
-    python -m simulation.mutants gone        those with the word in their name
+python -m simulation.mutants             tries them all; the last line is `mutants killed: n/n`
+python -m simulation.mutants gone        those with the word in their name
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 from hookstead.config import endpoint as endpoint_module
 from hookstead.delivery import attempt, pacing, retry, signing
+from hookstead.delivery.conclusion import Timing
 from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.lane import Lane, Wait
 from hookstead.delivery.pacing import Rate
@@ -25,6 +26,7 @@ from hookstead.delivery.ports import (
     Accepted,
     CancelReason,
     DeliveryStatus,
+    EndpointCounts,
     NewEvent,
     SendResult,
     Settlement,
@@ -99,7 +101,8 @@ def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> Patch:
 def _() -> Sequence[Patch]:
     def make(accept: Any) -> Any:
         async def hasty(self: SQLiteStore, events: Sequence[NewEvent]) -> Sequence[Accepted]:
-            asyncio.ensure_future(accept(self, events))
+            committing = asyncio.ensure_future(accept(self, events))
+            committing.add_done_callback(lambda done: done.exception())
             return [Accepted(event.id, len(event.deliveries)) for event in events]
 
         return hasty
@@ -136,7 +139,9 @@ def _() -> Sequence[Patch]:
         request = lane.sealed.request(job, namespace=self._namespace, now_ms=now_ms)
         assert request is not None
         outcome = attempt.judge(SendResult(status_code=200), now_ms=now_ms)
-        self.recorder.add(self._conclude(lane, job, outcome, b"", started_ms=now_ms, duration_ms=1))
+        self.recorder.add(
+            self._conclude(lane, job, outcome, b"", Timing(started_ms=now_ms, duration_ms=1, now_ms=now_ms))
+        )
         await asyncio.sleep(0.02)
         await self._transport.send(request)
 
@@ -156,13 +161,15 @@ def _() -> Sequence[Patch]:
 
 @bug("a start does not look for what is pending")
 def _() -> Sequence[Patch]:
-    def make(boot: Any) -> Any:
-        def blind(*args: Any, **kwargs: Any) -> Any:
-            return replace(boot(*args, **kwargs), counts={}, next_due_ms={})
+    def make(new_lane: Any) -> Any:
+        def blind(self: Dispatcher, *args: Any) -> Lane:
+            lane: Lane = new_lane(self, *args)
+            lane.next_due_ms, lane.activity.counts = None, EndpointCounts()
+            return lane
 
         return blind
 
-    return [swap(booting, "boot", make)]
+    return [swap(Dispatcher, "_new_lane", make)]
 
 
 @bug("what is given back stays claimed")

@@ -72,7 +72,9 @@ class People:
         return IncomingEvent(
             type=chance.choice(EVENT_TYPES) if caller is None else "order",
             data=data if chance.random() < 0.85 else b"[1]",
-            channels=tuple(chance.sample(WIRE_CHANNELS, chance.choice((0, 1, 1, 2)))) if caller is None else ("client_1",),
+            channels=tuple(chance.sample(WIRE_CHANNELS, chance.choice((0, 1, 1, 2))))
+            if caller is None
+            else ("client_1",),
             timestamp=chance.choice((None, b'"2026-01-01T00:00:00Z"')) if caller is None else None,
             caller_id=caller,
         )
@@ -207,7 +209,9 @@ class People:
         if self.world.alive:
             self.world.note("erase", offer.event.id, found)
             offer.erased = offer.erased or found
-            self.world.require(found or self.ledger.aged(offer), offer.event.id, "was accepted, and cannot be found to be erased")
+            self.world.require(
+                found or self.ledger.aged(offer), offer.event.id, "was accepted, and cannot be found to be erased"
+            )
 
     def _some_delivery(self) -> Delivery | None:
         known = [one for one in self.ledger.deliveries.values() if one.offer.stored]
@@ -231,6 +235,11 @@ class People:
         self.trouble = self.ledger.excused = True
         self.world.note("disk full", self.disk.full)
 
+    async def hiccups(self) -> None:
+        self.world.hiccups = not self.world.hiccups
+        self.trouble = self.ledger.excused = True
+        self.world.note("hiccups", self.world.hiccups)
+
 
 Action = Callable[[People], Awaitable[None]]
 ACTIONS: Final[dict[Action, float]] = {
@@ -243,4 +252,5 @@ ACTIONS: Final[dict[Action, float]] = {
     People.mood: 4,
     People.step_clock: 0.4,
     People.fill_disk: 0.5,
+    People.hiccups: 0.5,
 }

@@ -1,7 +1,7 @@
 """One seed: the production engine over the production store, through lives, crashes and a peaceful end.
 
-    python -m simulation.run 17              runs seed 17 alone and tells its course
-    python -m simulation.run 0:20000         runs many, and says which do not hold
+python -m simulation.run 17              runs seed 17 alone and tells its course
+python -m simulation.run 0:20000         runs many, and says which do not hold
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import apsw
 
 import virtual_time
-from builders import RUNNING
 from engine_bench import SeededRandom
 from hookstead.delivery.engine import Engine, EngineSettings
 from hookstead.delivery.observer import NullObserver
@@ -35,7 +34,7 @@ from simulation.disk import Disk
 from simulation.ledger import Ledger
 from simulation.loop_workers import LoopWorkers
 from simulation.manifests import Editor, first_plan
-from simulation.people import ACTIONS, People
+from simulation.people import ACTIONS, Action, People
 from simulation.receivers import Receivers
 from simulation.world import CrashPoint, Violation, World, pick
 
@@ -54,6 +53,7 @@ class WatchedStore(SQLiteStore):
     async def accept(self, events: Sequence[NewEvent]) -> Sequence[Accepted | Duplicate | Clash]:
         self.ledger.offered(events)
         try:
+            self.ledger.world.hiccup()
             answers = await super().accept(events)
         except StoreError:
             if self.ledger.world.alive:
@@ -66,8 +66,19 @@ class WatchedStore(SQLiteStore):
         return answers
 
 
-class MakeStore(Protocol):
-    def __call__(self, path: Path, *, clock: World, settings: Settings, workers: Workers) -> WatchedStore: ...
+def _hiccuping(name: str) -> Callable[..., Any]:
+    """A method that now and then does nothing but say so, as the port allows every method."""
+
+    async def call(self: WatchedStore, *args: Any, **options: Any) -> Any:
+        self.ledger.world.hiccup()
+        return await getattr(SQLiteStore, name)(self, *args, **options)
+
+    return call
+
+
+for _name in ("record", "cancel", "claim", "release", "request_redelivery", "erase_payload", "expire", "counts",
+              "delivery", "put_blob", "bring_forward"):  # fmt: skip
+    setattr(WatchedStore, _name, _hiccuping(_name))
 
 
 def production_store(path: Path, *, clock: Any, settings: Settings, workers: Workers) -> WatchedStore:
@@ -282,12 +293,12 @@ class Simulation:
                 self.ledger.audit()
             if world.reached(CrashPoint.ANY_TIME):
                 await asyncio.Event().wait()
-        self.disk.full = False
+        self.disk.full = world.hiccups = False
         if under_way:
             await asyncio.wait(under_way, timeout=100)
         world.require(not under_way, "an operation was never answered")
 
-    async def _guard(self, action: Callable[[People], Coroutine[Any, Any, None]]) -> None:
+    async def _guard(self, action: Action) -> None:
         self.world.stats[action.__name__] += 1
         try:
             await action(self.people)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from random import Random
 from typing import TypeVar
 
+from hookstead.delivery.ports import StoreUnavailable
 from virtual_time import VirtualClock
 
 Choice = TypeVar("Choice")
@@ -48,6 +49,7 @@ class World:
         self.stats: Counter[str] = Counter()
         self.latest_ms = self.clock.now_ms()
         self.stepped_back_ms = 0
+        self.hiccups = False
         self.images: dict[str, bytes] | None = None
         self.died = asyncio.Event()
         self.broken: Violation | None = None
@@ -86,6 +88,11 @@ class World:
         now = self.clock.now_ms()
         self.latest_ms = max(self.latest_ms, now)
         return now
+
+    def hiccup(self) -> None:
+        """Raises StoreUnavailable now and then while the store has hiccups; nothing was changed then."""
+        if self.hiccups and self.storage.random() < 0.4:
+            raise StoreUnavailable("the store has hiccups")
 
     # ------------------------------------------------------------------------------------------------- power
 
