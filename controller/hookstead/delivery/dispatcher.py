@@ -184,6 +184,8 @@ class Dispatcher:
             now_ms=self._clock.now_ms(),
         )
         state = self._boot.lanes.get(key, LaneState())
+        if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE:
+            state = pacing.without_circuit(state)
         return Lane(
             key=key,
             config=endpoint,
@@ -203,6 +205,8 @@ class Dispatcher:
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
         lane.rate = _rate(endpoint, lane.rate)
+        if endpoint.delivery.ordering is not lane.config.delivery.ordering:
+            self._release(lane)  # what was claimed was claimed by the other rule
         if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE and lane.state.circuit_opened_ms is not None:
             self._set_state(lane, pacing.without_circuit(lane.state))
 
@@ -273,6 +277,8 @@ class Dispatcher:
         lane.reserved -= 1
         lane.ready.append(job)
         self._budget.add(job)
+        if lane.ordered:  # it became so meanwhile
+            self._release(lane)
 
     def disown(self, delivery_id: str) -> None:
         """A delivery that was reserved and is stored now, and whose lane is no more."""
@@ -373,7 +379,7 @@ class Dispatcher:
 
     async def _claim(self, lane: Lane) -> None:
         arrivals = lane.arrivals
-        room = lane.capacity(self._clock.monotonic()) - lane.held_jobs
+        room, ordered = lane.capacity(self._clock.monotonic()) - lane.held_jobs, lane.ordered
         now_ms = self._clock.now_ms()
         try:
             claim = await self._store.claim(
@@ -381,7 +387,7 @@ class Dispatcher:
                 now_ms=now_ms,
                 limit=max(1, min(room, self._budget.free_jobs)),
                 max_bytes=max(1, self._budget.free_bytes),
-                ordered=lane.ordered,
+                ordered=ordered,
             )
         except StoreError as error:
             log.warning("claim failed", extra={"action": "claim_failed", "error": str(error)})
@@ -397,6 +403,8 @@ class Dispatcher:
             (lane.manual if job.trigger is Trigger.MANUAL else lane.ready).append(job)
         if not claim.jobs and lane.backlog and not changed:
             lane.backlog, lane.next_due_ms = False, now_ms + int(EMPTY_CLAIM_SECONDS * 1000)
+        if lane.ordered and not ordered:
+            self._release(lane)
         self.pump(lane)
 
     # ------------------------------------------------------------------------------------------ attempts
@@ -505,6 +513,8 @@ class Dispatcher:
             lane.arrivals += 1
             lane.next_due_ms = _earlier(lane.next_due_ms, settlement.next_attempt_ms)
             self._wakeups.ask(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
+        if lane.ordered and pending.waiter is None:  # sent before it became Ordered: nobody else asks for the next
+            self.pump(lane)
 
     # ------------------------------------------------------------------------------------------ what others see
 
