@@ -10,6 +10,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from hookstead.config.event_patterns import covered, covers
 from hookstead.config.model import (
     ChannelConfig,
     DeliveryConfig,
@@ -39,7 +40,6 @@ from hookstead.config.status import (
     EndpointCounts,
     Gateways,
     channel_status,
-    covers,
     endpoint_status,
     endpoints_by_channel,
     endpoints_by_event_type,
@@ -411,6 +411,7 @@ def test_endpoints_are_counted_by_what_they_select() -> None:
         event_types=(
             EventTypeConfig(identity=Identity(name="1"), verdict=GOOD, type="a.b"),
             EventTypeConfig(identity=Identity(name="2"), verdict=GOOD, type="a"),
+            EventTypeConfig(identity=Identity(name="3"), verdict=refused(Reason.DUPLICATE_EVENT_TYPE), type="a"),
         ),
     )
     assert dict(endpoints_by_channel(config)) == {"x": 2, "y": 1}
@@ -422,7 +423,8 @@ def test_endpoints_are_counted_by_what_they_select() -> None:
     [("a.*", "a.b", True), ("a.*", "a.b.c", True), ("a.*", "a", False), ("a.*", "ab", False), ("a.b", "a.b", True)],
 )
 def test_a_prefix_covers_what_begins_with_it(pattern: str, event_type: str, expected: bool) -> None:
-    assert covers(pattern, event_type) is expected
+    assert covers((pattern,), event_type) is expected
+    assert covered((pattern,), frozenset({event_type})) == (frozenset({event_type}) if expected else frozenset())
 
 
 # Shape: what is built here is exactly what the CRDs let through.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hookstead.config.addresses import Target, UrlProblem, check_url, parse_url
+from hookstead.config.event_patterns import prefix_of
 from hookstead.config.model import (
     ChannelConfig,
     DeliveryPolicy,
@@ -182,7 +183,7 @@ def _event_types_exist(item: Endpoint, _values: _Values, context: EndpointContex
     if context.validation is EventValidation.NONE:
         return None
     for index, name in enumerate(item.spec.event_types or ()):
-        if not name.endswith(".*") and name not in context.declared_types:
+        if prefix_of(name) is None and name not in context.declared_types:
             return Finding(
                 reason=Reason.EVENT_TYPE_NOT_FOUND,
                 message=f"spec.eventTypes[{index}]: no WebhookEventType declares {name!r}"

@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import Final, TypeAlias, TypeVar
 
 from hookstead.config.compile import Compiled, Inputs, Rejected
+from hookstead.config.event_patterns import covers, prefix_of
 from hookstead.config.model import ChannelConfig, EndpointConfig, EventTypeConfig, Finding, Verdict
 from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import (
@@ -198,7 +199,7 @@ def _further_types_missing(item: Endpoint, world: _World) -> Iterator[Notice]:
     told = world.endpoints[item.meta.name].verdict.resolved.message
     for index, name in enumerate(item.spec.event_types or ()):
         field = f"spec.eventTypes[{index}]"
-        if name.endswith(".*") or name in world.types or told.startswith(f"{field}: "):
+        if prefix_of(name) is not None or name in world.types or told.startswith(f"{field}: "):
             continue
         message = f"no WebhookEventType declares {name!r}{did_you_mean(name, world.types)}."
         if world.validation is EventValidation.NONE:
@@ -224,9 +225,9 @@ def _archived_types(item: Endpoint, world: _World) -> Iterator[Notice]:
 
 def _redundant_types(item: Endpoint, _world: _World) -> Iterator[Notice]:
     entries = item.spec.event_types or ()
-    prefixes = [entry for entry in entries if entry.endswith(".*")]
+    wildcards = [entry for entry in entries if prefix_of(entry) is not None]
     for index, name in enumerate(entries):
-        wider = next((prefix for prefix in prefixes if prefix != name and name.startswith(prefix[:-1])), None)
+        wider = next((entry for entry in wildcards if entry != name and covers((entry,), name)), None)
         if wider is not None:
             yield _warning(
                 Rule.REDUNDANT_EVENT_TYPE,
@@ -242,7 +243,7 @@ def _prefixes_without_types(item: Endpoint, world: _World) -> Iterator[Notice]:
     if world.validation is EventValidation.NONE:
         return
     for index, name in enumerate(item.spec.event_types or ()):
-        if name.endswith(".*") and not any(declared.startswith(name[:-1]) for declared in world.types):
+        if prefix_of(name) is not None and not any(covers((name,), declared) for declared in world.types):
             yield _warning(
                 Rule.NEVER_MATCHES,
                 Kind.ENDPOINT,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hookstead.config.endpoint_status import effective_delivery, endpoint_status, next_key_expiry_ms
+from hookstead.config.event_patterns import covered
 from hookstead.config.model import Finding
 from hookstead.config.replay_status import replay_status
 from hookstead.config.status_body import (
@@ -51,7 +52,6 @@ __all__ = [
     "Programming",
     "Status",
     "channel_status",
-    "covers",
     "effective_delivery",
     "endpoint_status",
     "endpoints_by_channel",
@@ -206,14 +206,9 @@ def endpoints_by_channel(config: DeliveryConfig) -> Mapping[str, int]:
 def endpoints_by_event_type(config: DeliveryConfig) -> Mapping[str, int]:
     """How many endpoints get each declared type, by type; an endpoint without `eventTypes` gets all."""
     selections = Counter(endpoint.event_types for endpoint in config.endpoints if endpoint.verdict.is_accepted)
+    declared = frozenset(entry.type for entry in config.event_types)  # once each, whoever else claims it
     counts: Counter[str] = Counter()
     for selection, endpoints in selections.items():
-        for event_type in config.event_types:
-            if selection is None or any(covers(pattern, event_type.type) for pattern in selection):
-                counts[event_type.type] += endpoints
+        for event_type in covered(selection, declared):
+            counts[event_type] += endpoints
     return counts
-
-
-def covers(pattern: str, event_type: str) -> bool:
-    """Whether one entry of `eventTypes` covers the type: the name itself, or `prefix.*` at any depth."""
-    return event_type.startswith(pattern[:-1]) if pattern.endswith(".*") else pattern == event_type

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from hookstead.config.event_patterns import covers
 from hookstead.config.model import DeliveryConfig, EventTypeConfig
 from hookstead.config.times import format_time
 from hookstead.delivery import attempt
 from hookstead.delivery.intake import OperateRefusal, TestResult
 from hookstead.delivery.lane import Lane
 from hookstead.delivery.ports import Clock, DeliveryStatus, Job, Random, Transport, Trigger
-from hookstead.delivery.routing import covers
 from hookstead.resources.kinds import EndpointState
 
 FALLBACK_TYPE = "hookstead.test"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hookstead.config.event_patterns import covers
 from hookstead.config.model import DeliveryConfig, EndpointConfig, ReplayConfig
 from hookstead.config.report import ReplayReport
 from hookstead.config.times import format_optional
@@ -26,7 +27,7 @@ from hookstead.delivery.ports import (
     Store,
     StoreError,
 )
-from hookstead.delivery.routing import Router, covers
+from hookstead.delivery.routing import Router
 from hookstead.resources.conditions import Reason
 from hookstead.resources.event_filter import EventView
 from hookstead.resources.kinds import EndpointState, ReplaySelect

@@ -6,15 +6,15 @@ An index over channels and types makes the cost of an event depend on who may ma
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hookstead.config.event_patterns import prefix_of
 from hookstead.config.model import DeliveryConfig, EndpointConfig
 from hookstead.resources.event_filter import EventFilter, EventView, compile_filter
 from hookstead.resources.kinds import EndpointState
 
-_WILDCARD: Final = ".*"
 _REMEMBERED_CHANNELS: Final = 4
 _REMEMBERED_ROUTES: Final = 4096
 
@@ -25,19 +25,6 @@ class Route:
 
     endpoints: tuple[EndpointConfig, ...] = ()
     filter_errors: tuple[str, ...] = ()
-
-
-def covers(patterns: Iterable[str] | None, event_type: str) -> bool:
-    """Whether a list of wire names and `prefix.*` covers a type; None covers everything.
-
-    `prefix.*` covers every type that begins with `prefix.`, at any depth, and not `prefix` itself.
-    """
-    if patterns is None:
-        return True
-    return any(
-        event_type.startswith(pattern[:-1]) if pattern.endswith(_WILDCARD) else event_type == pattern
-        for pattern in patterns
-    )
 
 
 def gets_new_events(endpoint: EndpointConfig) -> bool:
@@ -135,10 +122,11 @@ class _TypeIndex:
             self.every.append(endpoint)
             return
         for pattern in endpoint.event_types:
-            if pattern.endswith(_WILDCARD):
-                self.prefix.setdefault(pattern[:-1], []).append(endpoint)
-            else:
+            prefix = prefix_of(pattern)
+            if prefix is None:
                 self.exact.setdefault(pattern, []).append(endpoint)
+            else:
+                self.prefix.setdefault(prefix, []).append(endpoint)
 
     def matching(self, event_type: str) -> Iterator[EndpointConfig]:
         yield from self.every
