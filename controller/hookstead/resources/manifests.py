@@ -122,6 +122,10 @@ def _objects(source: str, node: Node, *, in_list: bool = False) -> Iterator[Mani
         for item in items.items:
             yield from _objects(source, item, in_list=True)
         return
+    if kind == "List" and items is not None and items.to_json() is not None:
+        # Taken for an object of a foreign kind it would vanish without a word, and everything in it.
+        yield Unreadable(Position(source, items.line, items.column), "items: must be a list of objects")
+        return
     yield Manifest(source=source, line=node.line, obj=node.to_json(), node=node)
 
 

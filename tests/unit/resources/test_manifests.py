@@ -109,6 +109,8 @@ def test_anchors_aliases_and_merge_keys_are_expanded() -> None:
         ("kind: Example\na: \x01\n", "f.yaml:2:4: is not YAML: control characters are not allowed"),
         (b"kind: Example\na: \xff\n", "f.yaml:2:1: is not UTF-8"),
         ("kind: Example\n".encode("utf-16"), "f.yaml:1:1: is not UTF-8"),
+        ("kind: List\nitems: 5\n", "f.yaml:2:8: items: must be a list of objects"),
+        ("kind: List\nitems: {a: 1}\n", "f.yaml:2:8: items: must be a list of objects"),
         ("kind: List\nitems: [5]\n", "f.yaml:2:9: must be an object"),
         ("kind: List\nitems: [{kind: List, items: []}]\n", "f.yaml:2:9: must not be a List within a List"),
     ],
