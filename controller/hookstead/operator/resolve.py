@@ -62,6 +62,7 @@ class Resolver:
         """
         self._referenced = compiled.secrets_referenced
         self._secrets.forget_unmentioned(self._referenced)
+        self._retry_at = {name: at for name, at in self._retry_at.items() if name in self._referenced}
         now = self._monotonic()
         wanted = [
             item for item in compiled.secrets_wanted if self._retry_at.get(signing_secret_name(item.name), now) <= now
