@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 SECRETS: Final = "secrets"
 PODS: Final = "pods"
 
-Observe = "Callable[[str, str | None, dict[str, Any]], None]"
-"""Called with a plural, the event's type (None: initial list; ADDED, MODIFIED, DELETED) and the object."""
-
 BACKOFF_CEILING_SECONDS: Final = 30.0
 
 log: Final = logging.getLogger(__name__)
@@ -100,7 +97,10 @@ def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
 def feed_registry(
     observe: Callable[[str, str | None, dict[str, Any]], None], access: Access, *, pods: bool
 ) -> kopf.OperatorRegistry:
-    """Handlers for the five kinds, the labelled Secrets and (for `pods`) the selected pods."""
+    """Handlers for the five kinds, the labelled Secrets and (for `pods`) the selected pods.
+
+    `observe` is called with a plural, the event's type (None: initial list; ADDED, MODIFIED, DELETED) and the object.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, id="login")

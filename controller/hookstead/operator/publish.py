@@ -182,7 +182,6 @@ class Publisher:
         self._latest: Shards | None = None
         self._written: Shards | None = None
         self._wake: Final = asyncio.Event()
-        self.problem = ""
 
     def hand_in(self, shards: Shards) -> None:
         self._latest = shards
@@ -206,13 +205,11 @@ class Publisher:
             try:
                 await write_shards(self._kube, shards, namespace=self._namespace)
             except KubeError as error:
-                self.problem = str(error)
                 log.warning("the configuration was not stored", extra={"action": "config-write", "error": str(error)})
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
                 self._wake.set()
                 continue
-            self.problem = ""
             retry = 0.5
             self._written = shards
             if self._latest is shards:
