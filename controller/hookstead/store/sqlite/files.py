@@ -38,6 +38,8 @@ NETWORK_FILE_SYSTEMS: Final = {
 
 MIN_FREE_BYTES: Final = 256 * MIB
 FREE_SECONDS: Final = 1.0
+DISK_FACTOR: Final = 4
+"""Bytes of disk that a byte of an event may cost until the WAL starts anew: log, database, indexes."""
 
 
 def require_sqlite() -> None:
@@ -72,7 +74,7 @@ def require_local_disk(folder: Path, *, type_of: Callable[[Path], int | None] = 
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreRefused(
             f"store folder {folder}: it is on a network file system ({NETWORK_FILE_SYSTEMS[kind]}), where SQLite "
-            "cannot keep what it promises; use a local disk or a block volume, or --store postgresql://…"
+            "cannot keep what it promises; use a local disk or a block volume"
         )
 
 
@@ -128,21 +130,28 @@ class FileLock:
 
 
 class DiskWatermark:
-    """Whether less than `min_free_bytes` is free for us on the store's disk; looked up at most once a second."""
+    """Whether less than `min_free_bytes` is free for us on the store's disk.
+
+    Looked up once a second, and as soon as what came since may have used up what was free above the mark.
+    """
 
     def __init__(self, folder: Path, min_free_bytes: int | None, *, monotonic: Callable[[], float]) -> None:
         self._folder = folder
         self._monotonic = monotonic
         self._looked: float | None = None
         self._low = False
+        self._room = 0
         self.min_free_bytes = min_free_bytes if min_free_bytes is not None else default_min_free(folder)
 
-    def is_low(self) -> bool:
+    def is_low(self, size: int) -> bool:
+        """Asked before `size` bytes of events are taken."""
         now = self._monotonic()
-        if self._looked is None or now - self._looked >= FREE_SECONDS or self._low:
+        self._room -= DISK_FACTOR * size
+        if self._looked is None or now - self._looked >= FREE_SECONDS or self._room <= 0:
             self._looked = now
             disk = os.statvfs(self._folder)
-            self._low = disk.f_bavail * disk.f_frsize < self.min_free_bytes
+            self._room = disk.f_bavail * disk.f_frsize - self.min_free_bytes
+            self._low = self._room < 0
         return self._low
 
 
