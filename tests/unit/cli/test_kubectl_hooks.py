@@ -248,6 +248,9 @@ def test_the_token_comes_from_the_variable_or_a_file_and_is_never_printed(
     assert code == 1
     assert "expected one token and nothing else" in err
     assert "two tokens" not in err
+    for broken in ("two\nlines", "two words", "snow\N{SNOWMAN}"):
+        monkeypatch.setenv("HOOKSTEAD_TOKEN", broken)
+        assert hooks("events") == (1, "", "error: HOOKSTEAD_TOKEN: expected one token and nothing else\n")
 
 
 @pytest.mark.parametrize(

@@ -61,16 +61,23 @@ def connect(given: argparse.Namespace) -> Gateway:
 
 def _token(path: Path | None) -> str | None:
     if path is None:
-        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        return _one_token(token, TOKEN_VARIABLE) if token else None
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as problem:
         raise CommandError(f"--token-file {path}: cannot be read: {getattr(problem, 'strerror', problem)}") from problem
-    if not token or any(not char.isprintable() or char == " " for char in token):
-        raise CommandError(f"--token-file {path}: expected one token and nothing else")
+    return _one_token(token, f"--token-file {path}")
+
+
+def _one_token(token: str, where: str) -> str:
+    """The token if it can stand in a header; the message never shows it."""
+    if _TOKEN.fullmatch(token) is None:
+        raise CommandError(f"{where}: expected one token and nothing else")
     return token
 
 
+_TOKEN: Final = re.compile(r"[!-~]+")
 _DURATION: Final = re.compile(r"(?:\d{1,6}[smhdw])+")
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
