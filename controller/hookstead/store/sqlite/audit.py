@@ -80,7 +80,8 @@ def check(connection: apsw.Connection, names: Mapping[int, EndpointKey]) -> list
     """Sentences that say what is wrong."""
     wrong = [f"database: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
     for row in fetch(connection, _RECOUNT):
-        endpoint = names[row[0]].name if row[0] in names else f"number {row[0]}"
+        key = names.get(row[0])  # one look: the writer forgets endpoints meanwhile
+        endpoint = f"number {row[0]}" if key is None else key.name
         wrong += _conservation(endpoint, row[1], row[2:6], row[6:10])
     for sentence, query in _NONE_OF:
         found = fetch_one(connection, query)[0]

@@ -49,7 +49,8 @@ def boot(connection: apsw.Connection, names: Names, *, recent_limit: int, now_ms
 
 def counts(connection: apsw.Connection, names: Names) -> dict[EndpointKey, EndpointCounts]:
     found = connection.execute("SELECT endpoint_id, pending, delivered, dead_lettered, cancelled FROM counts")
-    return {names[row[0]]: EndpointCounts(*row[1:]) for row in found if row[0] in names}
+    # One look at each name: the writer forgets endpoints meanwhile.
+    return {key: EndpointCounts(*row[1:]) for row in found if (key := names.get(row[0])) is not None}
 
 
 def _lanes(connection: apsw.Connection, names: Names) -> dict[EndpointKey, LaneState]:
