@@ -12,9 +12,11 @@ from typing import Final
 
 from hookstead.config.event_patterns import prefix_of
 from hookstead.config.model import DeliveryConfig, EndpointConfig
-from hookstead.resources.event_filter import EventFilter, EventView, compile_filter
+from hookstead.resources.event_filter import EventFilter, EventView, FilterError, compile_filter
 from hookstead.resources.kinds import EndpointState
 
+_REMEMBERED_FILTERS: Final = 16_384
+"""More than an environment may have endpoints (10,000): with one too few all of them are compiled again (1.2 s)."""
 _REMEMBERED_CHANNELS: Final = 4
 _REMEMBERED_ROUTES: Final = 4096
 
@@ -32,10 +34,16 @@ def gets_new_events(endpoint: EndpointConfig) -> bool:
     return endpoint.verdict.is_accepted and endpoint.state is not EndpointState.DISABLED
 
 
-@functools.lru_cache(maxsize=8192)
-def _compiled(text: str) -> EventFilter:
-    """Kept across configurations: a change of one endpoint must not compile the filters of all."""
-    return compile_filter(text)
+@functools.lru_cache(maxsize=_REMEMBERED_FILTERS)
+def _compiled(text: str) -> EventFilter | None:
+    """Kept across configurations: a change of one endpoint must not compile the filters of all.
+
+    None where this version cannot compile what the operator's could: it matches nothing, and blocks no other endpoint.
+    """
+    try:
+        return compile_filter(text)
+    except FilterError:
+        return None
 
 
 class Router:
@@ -44,7 +52,7 @@ class Router:
     def __init__(self, config: DeliveryConfig) -> None:
         self._every_channel = _TypeIndex()
         self._by_channel: dict[str, _TypeIndex] = {}
-        self._filters: dict[str, EventFilter] = {}
+        self._filters: dict[str, EventFilter | None] = {}
         self._remembered: dict[tuple[str, ...], tuple[EndpointConfig, ...]] = {}
         for endpoint in config.endpoints if config.enabled else ():
             if gets_new_events(endpoint):
@@ -93,12 +101,12 @@ class Router:
         errors: list[str] = []
         view: EventView | None = None
         for endpoint in candidates:
-            condition = self._filters.get(endpoint.identity.name)
-            if condition is None:
+            if endpoint.filter is None:
                 chosen.append(endpoint)
                 continue
+            condition = self._filters[endpoint.identity.name]
             view = view or view_of()
-            matched = condition.matches(view)
+            matched = None if condition is None else condition.matches(view)
             if matched is None:
                 errors.append(endpoint.identity.name)
             elif matched:

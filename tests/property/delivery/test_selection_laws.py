@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,3 +105,14 @@ def test_a_failing_filter_selects_nobody_and_is_named() -> None:
 def test_an_event_without_channels_reaches_only_endpoints_without_channels() -> None:
     router = Router(config(endpoint("all"), endpoint("one", channels=["c0"]), *CHANNEL_OBJECTS))
     assert [item.identity.name for item in router.route("t", (), lambda: _view(("t", (), 1))).endpoints] == ["all"]
+
+
+def test_a_filter_of_another_version_matches_nothing_and_blocks_nobody_else() -> None:
+    valid = config(endpoint("newer", filter="true"), endpoint("other", filter="true"))
+    foreign = [
+        msgspec.structs.replace(item, filter="event.from_the_future()") if item.identity.name == "newer" else item
+        for item in valid.endpoints
+    ]
+    route = Router(msgspec.structs.replace(valid, endpoints=tuple(foreign))).route("t", (), lambda: _view(("t", (), 0)))
+    assert [item.identity.name for item in route.endpoints] == ["other"]
+    assert route.filter_errors == ("newer",)
