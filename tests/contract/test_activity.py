@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.processes import ask, until
+from contract.processes import Answer, ask, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,6 +201,36 @@ def test_always_accepted_is_delivered_and_dead_lettered_and_pending_and_cancelle
         activity = site.status(name)["activity"]
         assert activity["pending"] == listed["Pending"]
         assert activity["deadLettered"] == listed["DeadLettered"]
+
+
+@pytest.mark.parametrize("status", [204, 500])
+@pytest.mark.parametrize("how", ["disable", "erase", "redeliver"])
+def test_the_counts_hold_when_a_delivery_changes_in_mid_attempt(site: Site, how: str, status: int) -> None:
+    gates = [threading.Event(), threading.Event()]
+    site.answers("a", *(Answer(status, gate=gate) for gate in gates))
+    delivery = {"timeoutSeconds": 30, "retry": {"scheduleSeconds": [600]}}
+    site.apply(site.endpoint("a", delivery=delivery))
+    accepted = site.publish({})
+    site.wait("a")
+    found = site.only()
+    if how == "disable":
+        site.apply(site.endpoint("a", state="Disabled", delivery=delivery))
+    elif how == "erase":
+        assert site.dev.ask("DELETE", f"/v1/events/{accepted['id']}/payload").status == 204
+    else:
+        assert site.redeliver(found["id"]).status == 202
+    for gate in gates:
+        gate.set()
+    attempts = 2 if how == "redeliver" else 1
+    after = site.attempted(attempts)
+    time.sleep(0.5)
+    metrics = site.dev.metrics()
+    counted = {
+        name: metrics.get(f'hookstead_deliveries{{endpoint="{site.name("a")}",status="{name}"}}', 0)
+        for name in ("Pending", "Delivered", "DeadLettered", "Cancelled")
+    }
+    assert counted == {name: float(name == after["status"]) for name in counted}
+    assert site.status("a")["activity"]["pending"] == counted["Pending"]
 
 
 def test_activity_of_an_endpoint_follows_its_attempts(site: Site) -> None:

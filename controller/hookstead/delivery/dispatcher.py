@@ -71,6 +71,7 @@ class Dispatcher:
         self.versions = Versions()
         self.recorder = Recorder(store=store, committed=self._committed, linger_seconds=linger_seconds)
         self.attempts: dict[tuple[str, str], int] = {}
+        self.recount: Final = asyncio.Event()
         self._store = store
         self._transport = transport
         self._clock = clock
@@ -239,10 +240,18 @@ class Dispatcher:
             lane.activity.counts = counts._replace(
                 pending=max(0, counts.pending - cancelled), cancelled=counts.cancelled + cancelled
             )
+            lane.intervened_ms = self._clock.now_ms()
             self._touch(lane)
 
-    def erased(self, event_id: str) -> None:
-        """The event's payload is gone from the store; what is claimed of it, or just being claimed, is not sent."""
+    def erased(self, event_id: str, endpoints: Iterable[EndpointKey]) -> None:
+        """The event's payload is gone from the store; what is claimed of it, or just being claimed, is not sent.
+
+        `endpoints` had deliveries of it that were cancelled.
+        """
+        for key in endpoints:
+            lane = self.lanes.get(key.name)
+            if lane is not None and lane.key == key:
+                lane.intervened_ms = self._clock.now_ms()
         self._erased[event_id] = None
         if len(self._erased) > ERASED_LIMIT:
             self._erased.popitem(last=False)
@@ -498,7 +507,7 @@ class Dispatcher:
             next_attempt_ms=settlement.next_attempt_ms,
         )
         self._observer.attempt(record.endpoint.name, recent)
-        if settlement.status is not DeliveryStatus.PENDING:
+        if settlement.status not in (DeliveryStatus.PENDING, record.prior_status):
             self._observer.delivery_finished(record.endpoint.name, record.delivery_id, settlement.status)
         lane = self.lanes.get(record.endpoint.name)
         if lane is None or lane.key != record.endpoint:
@@ -506,6 +515,12 @@ class Dispatcher:
         lane.shown = pending.lane
         lane.activity.attempted(recent, status=settlement.status, now_ms=self._clock.now_ms())
         lane.activity.moved(record.prior_status, settlement.status)
+        manual = record.trigger is Trigger.MANUAL
+        if manual or record.started_ms <= lane.intervened_ms:
+            # The delivery may have changed while the attempt was under way: what became of it, only the store knows.
+            self.recount.set()
+        if manual:
+            lane.intervened_ms = self._clock.now_ms()
         self._touch(lane)
         if lane.ordered:
             self.left_in_store(lane)

@@ -37,6 +37,8 @@ FLUSH_SECONDS: Final = 2.0
 """How long a drain waits for the store behind its deadline."""
 _CLOCK_BLOB: Final = "wall-clock"
 """Milliseconds that the wall clock has shown: one that shows less at the next start went back."""
+RECOUNT_SECONDS: Final = 0.05
+"""How long several reasons to count again wait for each other."""
 _COUNTERS_BLOB: Final = "event-counters"
 
 
@@ -112,6 +114,7 @@ class Engine:
         self._running = Running(instance="", version="")
         self._applying = asyncio.Lock()
         self._housekeeping: asyncio.Task[None] | None = None
+        self._recounting: asyncio.Task[None] | None = None
         self._watch = ClockWatch(clock.now_ms(), 0.0)
         self._behind_ms = 0
 
@@ -131,7 +134,9 @@ class Engine:
         saved = await self._store.get_blob(_COUNTERS_BLOB)
         if saved is not None:
             self._counters.restore(saved)
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
+        loop = asyncio.get_running_loop()
+        self._housekeeping = loop.create_task(self._keep_house(), name="housekeeping")
+        self._recounting = loop.create_task(self._recount(), name="recount")
 
     async def apply(self, config: DeliveryConfig, *, running: Running) -> None:
         """Put a configuration in force, as a whole; returns when it is. `running` goes into reports."""
@@ -171,9 +176,10 @@ class Engine:
 
     async def stop(self) -> None:
         """End every task. Without `drain` this is a crash that saves its counters."""
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        for task in (self._housekeeping, self._recounting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self._replayer.stop()
         await self._dispatcher.stop()
         await self._save_counters()
@@ -232,7 +238,7 @@ class Engine:
         endpoints = await self._store.erase_payload(event_id, now_ms=self._clock.now_ms())
         if endpoints is None:
             return False
-        self._dispatcher.erased(event_id)
+        self._dispatcher.erased(event_id, endpoints)
         await self._refresh_counts()
         return True
 
@@ -339,6 +345,17 @@ class Engine:
         retention = RetentionPolicy() if environment is None else environment.retention
         while await self._store.expire(retention, now_ms=self._clock.now_ms(), limit=self._settings.retention_batch):
             log.debug("retired a batch", extra={"action": "retired"})
+
+    async def _recount(self) -> None:
+        """Take the counts from the store soon after the engine could not tell them by itself."""
+        while True:
+            await self._dispatcher.recount.wait()
+            await asyncio.sleep(RECOUNT_SECONDS)
+            self._dispatcher.recount.clear()
+            try:
+                await self._refresh_counts()
+            except StoreError as error:
+                log.warning("not counted yet", extra={"action": "recount_failed", "error": str(error)})
 
     async def _refresh_counts(self) -> None:
         for key, counts in (await self._store.counts()).items():

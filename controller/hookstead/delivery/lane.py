@@ -35,6 +35,7 @@ class Lane:
     `state` decides what may start; `shown` is the last one that is durable, together with the attempts that led to
     it, and is what reports tell. `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due
     deliveries which are not claimed; `next_due_ms` is the earliest that is known to become due there.
+    `intervened_ms` is when deliveries last changed their status other than by an attempt.
     """
 
     key: EndpointKey
@@ -56,6 +57,7 @@ class Lane:
     arrivals: int = 0
     claiming: bool = False
     manual_requested: bool = False
+    intervened_ms: int = -1
     version: int = 0
     outward: tuple[Reason | None, bool, bool] | None = None
 

@@ -548,7 +548,10 @@ class Store(Protocol):
         """One bounded step of retention; True when there is more to do. Expired Pending deliveries are Cancelled."""
 
     async def counts(self) -> Mapping[EndpointKey, EndpointCounts]:
-        """From roll-ups, never by counting history."""
+        """From roll-ups, never by counting history.
+
+        As of a point in the order of the writes: whoever was answered before sees his own in it, and nobody's later.
+        """
 
     async def delivery(self, delivery_id: str) -> tuple[DeliveryRow, Sequence[AttemptRow]] | None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
@@ -60,6 +60,9 @@ from hookstead.store.sqlite.workers import Threads, Workers
 from hookstead.store.sqlite.writer import AGAIN, Writer
 
 Result = TypeVar("Result")
+
+EVENT_BYTES: Final = 1024
+"""What an event costs beside its data, for the disk watermark."""
 
 
 class SQLiteStore:
@@ -123,7 +126,7 @@ class SQLiteStore:
     async def accept(self, events: Sequence[NewEvent]) -> Sequence[Accepted | Duplicate | Clash]:
         if not events:
             return []
-        if self._disk.is_low():
+        if self._disk.is_low(sum(EVENT_BYTES + len(event.data) for event in events)):
             raise StoreFull(
                 f"store {self._path}: less than {self._disk.min_free_bytes} bytes are free on its disk; "
                 "free some space or lower --min-free-bytes"
@@ -239,7 +242,8 @@ class SQLiteStore:
             self._claims.clear()
 
     async def counts(self) -> Mapping[EndpointKey, EndpointCounts]:
-        return await self._read(lambda connection: booting.counts(connection, self._context.endpoints.keys))
+        # In line with what is written: read beside it, they would be older than what callers were told meanwhile.
+        return await self._writer.submit(_counts)
 
     async def delivery(self, delivery_id: str) -> tuple[DeliveryRow, Sequence[AttemptRow]] | None:
         return await self._read(lambda connection: queries.delivery(connection, delivery_id))
@@ -327,3 +331,8 @@ def _context(connection: apsw.Connection, claims: Claims) -> Context:
         ring=Ring({}),
         claims=claims,
     )
+
+
+def _counts(group: Group) -> Mapping[EndpointKey, EndpointCounts]:
+    group.flush()
+    return booting.counts(group.connection, group.context.endpoints.keys)
