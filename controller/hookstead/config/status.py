@@ -206,7 +206,7 @@ def endpoints_by_channel(config: DeliveryConfig) -> Mapping[str, int]:
 def endpoints_by_event_type(config: DeliveryConfig) -> Mapping[str, int]:
     """How many endpoints get each declared type, by type; an endpoint without `eventTypes` gets all."""
     selections = Counter(endpoint.event_types for endpoint in config.endpoints if endpoint.verdict.is_accepted)
-    declared = frozenset(entry.type for entry in config.event_types)  # once each, whoever else claims it
+    declared = sorted({entry.type for entry in config.event_types})  # once each, whoever else claims it
     counts: Counter[str] = Counter()
     for selection, endpoints in selections.items():
         for event_type in covered(selection, declared):
