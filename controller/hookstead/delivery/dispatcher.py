@@ -455,7 +455,7 @@ class Dispatcher:
         return job
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
-        if job.event_id in self._erased or not self._flows(lane):  # since it was taken, a moment ago
+        if not self._may_be_sent(lane, job):
             await self._give_back([job.delivery_id], lane)
             return
         sealed, started_ms = lane.sealed, self._clock.now_ms()
@@ -479,6 +479,13 @@ class Dispatcher:
             await pending.waiter
         else:
             self.recorder.add(pending)
+
+    def _may_be_sent(self, lane: Lane, job: Job) -> bool:
+        """Whether it still may: between a job's taking and its sending the loop may have turned."""
+        if job.event_id in self._erased or not self._flows(lane):
+            return False
+        manual = job.trigger is Trigger.MANUAL
+        return manual or pacing.deferred_until_ms(lane.state, now_ms=self._clock.now_ms()) is None
 
     def _conclude(self, lane: Lane, job: Job, outcome: Outcome, body: bytes, timing: Timing) -> Pending:
         """Put the lane into its new state; the record of the attempt, on its way to the store."""
