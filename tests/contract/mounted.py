@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import builders
 import msgspec
+
+import builders
 from hookstead.config import serial
 from hookstead.config.model import Epoch
 from hookstead.gateway.configuration import ShardMeta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -52,7 +53,7 @@ def test_buckets_have_these_members_and_follow_one_another(shared_dev: Dev, widt
         assert one.keys() == {"start", "accepted", "delivered", "failed", "deadLettered", "latencyMilliseconds"}
         assert one["latencyMilliseconds"].keys() == {"p50", "p99"}
         starts.append(datetime.fromisoformat(one["start"]))
-    steps = {abs((after - before).total_seconds()) for before, after in zip(starts, starts[1:], strict=False)}
+    steps = {abs((after - before).total_seconds()) for before, after in itertools.pairwise(starts)}
     assert steps <= {float(-(-width // 10) * 10)}, "ten seconds are the finest; widths are rounded up"
 
 

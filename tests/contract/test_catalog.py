@@ -8,8 +8,6 @@ import jsonschema_rs
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from contract.processes import Dev
     from contract.site import Site
 
@@ -22,7 +20,7 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def catalogued(module_site: Site) -> Iterator[Site]:
+def catalogued(module_site: Site) -> Site:
     site = module_site
     site.apply(
         site.event_type("full", schema=SCHEMA, sample={"n": 1}, group="Orders", description="All of it."),
@@ -33,7 +31,7 @@ def catalogued(module_site: Site) -> Iterator[Site]:
         site.event_type("mismatch", schema=SCHEMA, sample={"n": "x"}),
         site.endpoint("a"),
     )
-    yield site
+    return site
 
 
 def items(site: Site) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -182,7 +183,7 @@ def test_other_answers_are_http_status_and_retried_on_the_schedule(site: Site, s
 
 def seconds_between(site: Site) -> list[float]:
     times = [one.at for one in site.received("a")]
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def test_waits_follow_the_schedule_within_20_percent_and_then_it_is_dead_lettered(site: Site) -> None:

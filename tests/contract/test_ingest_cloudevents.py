@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from contract.processes import Dev, Reply
+    from contract.processes import Reply
     from contract.site import Site
 
 STRUCTURED = "application/cloudevents+json"
 
 
 @pytest.fixture(scope="module")
-def catcher(module_site: Site) -> Iterator[Site]:
+def catcher(module_site: Site) -> Site:
     module_site.apply(
         module_site.channel("one"),
         module_site.channel("two"),
@@ -27,7 +25,7 @@ def catcher(module_site: Site) -> Iterator[Site]:
         module_site.endpoint("ce", payloadFormat="CloudEvents"),
         module_site.endpoint("raw", payloadFormat="DataOnly"),
     )
-    yield module_site
+    return module_site
 
 
 def event(site: Site, id_: str, **more: Any) -> dict[str, Any]:
@@ -116,7 +114,8 @@ def test_a_missing_id_source_type_or_specversion_is_an_error_never_invented(
 
 @pytest.mark.parametrize("name", ["id", "source", "type", "specversion"])
 def test_a_missing_header_of_those_is_an_error_too(catcher: Site, name: str) -> None:
-    binary(catcher, "missing", **{name: ...}).problem(400)
+    left_out: dict[str, Any] = {name: ...}
+    binary(catcher, "missing", **left_out).problem(400)
 
 
 @pytest.mark.parametrize("version", ["0.3", "1.1", "2.0", "1"])

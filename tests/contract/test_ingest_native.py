@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from contract.processes import Dev, Reply
     from contract.site import Site
 
 
 @pytest.fixture(scope="module")
-def catcher(module_site: Site) -> Iterator[Site]:
+def catcher(module_site: Site) -> Site:
     """A site with one endpoint in each payload format."""
     module_site.apply(
         module_site.endpoint("a"),
@@ -23,7 +21,7 @@ def catcher(module_site: Site) -> Iterator[Site]:
         module_site.endpoint("raw", payloadFormat="DataOnly"),
         module_site.endpoint("ce", payloadFormat="CloudEvents"),
     )
-    yield module_site
+    return module_site
 
 
 def send(dev: Dev, document: str | bytes | dict[str, Any]) -> Reply:

@@ -13,8 +13,6 @@ import pytest
 from contract.processes import Answer, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from contract.site import Site
 
 DELIVERY = {
@@ -54,7 +52,7 @@ LISTS = (
 
 
 @pytest.fixture(scope="module")
-def busy(module_site: Site) -> Iterator[Site]:
+def busy(module_site: Site) -> Site:
     """Two endpoints, one of which fails, and a dozen events in two channels and types."""
     site = module_site
     site.apply(
@@ -71,7 +69,7 @@ def busy(module_site: Site) -> Iterator[Site]:
         time.sleep(0.01)
     until(lambda: len(site.deliveries("ok", status="Delivered")) == 12, what="delivered")
     until(lambda: all(one["attemptCount"] for one in site.deliveries("bad")), what="failed once")
-    yield site
+    return site
 
 
 def test_a_delivery_has_exactly_these_members(busy: Site) -> None:

@@ -137,7 +137,7 @@ def test_all_makes_new_deliveries_of_the_same_event_id(site: Site) -> None:
     assert len(site.deliveries("a")) == 6
     received = site.received("a")
     assert sorted(one.id for one in received) == sorted(ids * 2)
-    bodies = {one.id: set() for one in received}
+    bodies: dict[str, set[bytes]] = {one.id: set() for one in received}
     for one in received:
         bodies[one.id].add(one.body)
     assert all(len(found) == 1 for found in bodies.values())
@@ -214,7 +214,7 @@ def test_until_defaults_to_the_creation_of_the_replay(site: Site) -> None:
 
 
 def test_invalid_replays_are_not_accepted(site: Site) -> None:
-    bad = {
+    bad: dict[str, dict[str, Any]] = {
         "e": {"since": "yesterday"},
         "f": {"since": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
         "g": {"select": "Some"},

@@ -10,8 +10,6 @@ import pytest
 from contract.processes import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from contract.site import Site
 
 
@@ -20,7 +18,7 @@ def refs(site: Site, *names: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def routed(module_site: Site) -> Iterator[Site]:
+def routed(module_site: Site) -> Site:
     site = module_site
     site.apply(
         site.channel("one"),
@@ -47,7 +45,7 @@ def routed(module_site: Site) -> Iterator[Site]:
             "by-type", filter=f'event.type.endsWith("created") && event.type != "{site.type("user.created")}"'
         ),
     )
-    yield site
+    return site
 
 
 def chosen(site: Site, event: str, channels: tuple[str, ...] = (), data: Any = None, **more: Any) -> set[str]:

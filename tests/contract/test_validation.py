@@ -35,6 +35,7 @@ def types(site: Site) -> list[dict[str, Any]]:
     ]
 
 
+NO_OBJECTS: tuple[Any, ...] = ([], None, 1, "x", True)
 CASES: list[tuple[str, Any, str | None]] = [
     ("strict", {"n": 1}, None),
     ("strict", {"n": 1, "more": [1, {"a": None}]}, None),
@@ -47,7 +48,7 @@ CASES: list[tuple[str, Any, str | None]] = [
     ("old", {}, None),
     ("gone", {}, "archived-event-type"),
     ("nobody.declared.this", {}, "unknown-event-type"),
-    *((kind, data, "schema-mismatch") for kind in ("strict", "free") for data in ([], None, 1, "x", True)),
+    *((kind, data, "schema-mismatch") for kind in ("strict", "free") for data in NO_OBJECTS),
 ]
 
 
@@ -63,9 +64,9 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory, receiver: Any) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def warning(module_site: Site) -> Iterator[Site]:
+def warning(module_site: Site) -> Site:
     module_site.apply(*types(module_site), module_site.endpoint("a"))
-    yield module_site
+    return module_site
 
 
 @pytest.mark.parametrize(("kind", "data", "slug"), CASES)
