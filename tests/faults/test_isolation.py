@@ -31,12 +31,12 @@ def turns(*, dead: tuple[str, ...]) -> Iterator[str]:
         yield next(healthy)
 
 
-async def traffic(life: Life, *, dead: tuple[str, ...], text: str = "") -> dict[str, str]:
+async def traffic(life: Life, *, dead: tuple[str, ...], text: str = "", events: int = 150 * SECONDS) -> dict[str, str]:
     """100 events/s for the healthy and 50 for the dead; the event ids of the healthy, with their channel."""
     healthy: dict[str, str] = {}
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for number, name in enumerate(itertools.islice(turns(dead=dead), 150 * SECONDS)):
+    for number, name in enumerate(itertools.islice(turns(dead=dead), events)):
         answer = await life.publish(channels=[name], data={"text": text if name in dead else ""})
         assert answer.status == 202
         if name not in dead:
@@ -99,7 +99,11 @@ async def test_names_that_nobody_answers_for_delay_no_other_name(tmp_path: Path)
         listed = objects(receiver, "{}.test.example", dead=dead, in_flight=1000)
         async with home(tmp_path, *listed) as place:
             life = await place.start("--resolver", server, "--drain-seconds", "0")
-            healthy = await traffic(life, dead=tuple(dead))
+            healthy = await traffic(life, dead=tuple(dead), events=30)
+            await all_arrived(receiver, healthy)
+            # Every healthy name was looked up and served before the first look-up of a dead one came to its end.
+            assert await life.metric("hookstead_attempts_total", outcome="Failed") == 0
+            healthy |= await traffic(life, dead=tuple(dead))
             await all_arrived(receiver, healthy)
             asked = {name for name, _ in zone.asked}
             assert {f"host-{number}.dead.example" for number in range(10)} <= asked
