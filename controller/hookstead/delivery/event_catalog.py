@@ -17,6 +17,8 @@ from hookstead.resources.suggestion import did_you_mean
 VALIDATOR_LIMIT: Final = 4096
 """Compiled schemas that are kept across configurations, by digest."""
 
+SUGGESTIONS: Final = 64
+"""Unknown types that get a did-you-mean, for each configuration."""
 
 BEYOND_DOUBLES: Final = 10**400
 """Stands for 1e400 and the like in validation, which takes large integers and no infinities."""
@@ -60,6 +62,7 @@ class Catalog:
         self.validation = EventValidation.WARN if environment is None else environment.event_validation
         self.entries = {entry.type: entry for entry in config.event_types if entry.verdict.is_accepted}
         self._validators = validators
+        self._suggestions: dict[str, str] = {}
 
     def check(self, event: IncomingEvent) -> RefusalKind | None:
         """What is wrong first, or None; always None where validation is off. Under Warn it is only counted."""
@@ -82,13 +85,20 @@ class Catalog:
         entry = self.entries.get(event.type)
         if entry is None:
             return (
-                f"type: no WebhookEventType declares {event.type!r}{did_you_mean(event.type, self.entries)}. Declare "
-                "it, or correct the name."
+                f"type: no WebhookEventType declares {event.type!r}{self._suggestion(event.type)}. Declare it, or "
+                "correct the name."
             )
         if kind is RefusalKind.ARCHIVED_TYPE:
             instead = f" Use {entry.replaced_by!r}." if entry.replaced_by else ""
             return f"type: {event.type!r} is Archived and takes no new events.{instead}"
         return f"data: {self._mismatch(entry, event.data, explain=True)} (schema of {entry.type!r})."
+
+    def _suggestion(self, unknown: str) -> str:
+        """What was meant, for the first unknown types of a configuration: a millisecond each is a caller's to spend."""
+        found = self._suggestions.get(unknown)
+        if found is None and len(self._suggestions) < SUGGESTIONS:
+            found = self._suggestions[unknown] = did_you_mean(unknown, self.entries)
+        return found or ""
 
     def _mismatch(self, entry: EventTypeConfig, data: bytes, *, explain: bool) -> str | None:
         """How data does not fit a declared type; with `explain` in words, which costs more."""
