@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hookstead.operator.feed import PODS, SECRETS
 from hookstead.operator.guard import served_in_full
-from hookstead.operator.kube import DISCOVERY_PATH, KubeClient, KubeError, Listing, core_path, kind_path
+from hookstead.operator.kube import DISCOVERY_PATH, KubeClient, KubeError, Listing, NotFound, core_path, kind_path
 from hookstead.resources.kinds import SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
@@ -72,22 +72,27 @@ class Sweeper:
 
     async def wait_until_served(self) -> None:
         """Return once the API server serves all five kinds; the CRDs may be installed after the operator."""
-        told = False
-        while not await self.served():
-            if not told:
-                log.warning(
-                    "waiting for the custom resource definitions: install the chart hookstead-crds",
-                    extra={"action": "wait-crds"},
-                )
-                told = True
+        told = ""
+        while (missing := await self._unserved()) is not None:
+            if missing != told:
+                log.warning(missing, extra={"action": "wait-crds"})
+                told = missing
             await asyncio.sleep(RETRY_SECONDS)
 
     async def served(self) -> bool:
         """Whether discovery shows all kinds in full; False where it cannot be asked."""
+        return await self._unserved() is None
+
+    async def _unserved(self) -> str | None:
+        """What is waited for before all kinds are served in full; None when they are."""
         try:
-            return served_in_full(await self._kube.get(DISCOVERY_PATH))
-        except KubeError:
-            return False
+            if served_in_full(await self._kube.get(DISCOVERY_PATH)):
+                return None
+        except NotFound:
+            pass
+        except KubeError as error:
+            return f"the API server does not say which kinds it serves: {error}"
+        return "waiting for the custom resource definitions: apply the folder crds"
 
     async def synchronise(self) -> None:
         """Return once the feed has brought everything that exists, and nothing is held that does not."""
