@@ -148,18 +148,24 @@ def _replay(item: Replay | Rejected, endpoints: Sequence[EndpointConfig], *, exi
             message=f"spec.endpointRef.name: no WebhookEndpoint {spec.endpoint_ref.name!r} here"
             f"{did_you_mean(spec.endpoint_ref.name, known)}. A replay cannot be edited: delete it and create another.",
         )
-    created = item.meta.creation_time
-    until = spec.until or created
     return ReplayConfig(
         identity=identity,
         verdict=Verdict(accepted=ACCEPTED, resolved=resolved),
         endpoint=spec.endpoint_ref.name,
         select=spec.select,
         since_ms=parse_time(spec.since),
-        until_ms=parse_time(until) if until else 0,
+        until_ms=parse_time(spec.until) if spec.until else _end_of_creation(item.meta.creation_time),
         event_types=spec.event_types,
         requests_per_second=spec.requests_per_second,
     )
+
+
+def _end_of_creation(created: str | None) -> int:
+    """The default of `until`, exclusive. An API server cuts the creation to the second: what came before it within
+    that second, such as the events that somebody has just seen go amiss, belongs to the window."""
+    if not created:
+        return 0
+    return parse_time(created) + (0 if "." in created else 1000)
 
 
 def _secret_names(endpoint: Endpoint) -> list[str]:

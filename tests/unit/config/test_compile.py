@@ -20,6 +20,7 @@ from builders import (
 )
 from hookstead.config.compile import Rejected
 from hookstead.config.model import Scope
+from hookstead.config.times import format_time
 from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import (
     ChannelState,
@@ -30,6 +31,8 @@ from hookstead.resources.kinds import (
     Kind,
     NameRef,
     Ordering,
+    Replay,
+    ReplaySpec,
     RetrySpec,
     SecretKeyRef,
     SecretSource,
@@ -293,3 +296,17 @@ def test_an_invalid_environment_keeps_its_last_valid_form() -> None:
     assert broken.environment.verdict.accepted.reason is Reason.INVALID_SPEC
     assert endpoint_of(broken, "a").delivery.timeout_seconds == 7
     assert not compiled(environment(cidrs=("8.8.8.0/24",))).config.enabled
+
+
+@pytest.mark.parametrize(
+    ("created", "until"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01.000Z"),
+        ("2026-01-01T00:00:00.250Z", "2026-01-01T00:00:00.250Z"),
+    ],
+)
+def test_a_replay_without_until_has_the_whole_second_of_its_creation(created: str, until: str) -> None:
+    """An API server cuts creation times to the second; a folder of manifests does not."""
+    spec = ReplaySpec(endpoint_ref=NameRef(name="a"), since="2025-12-31T00:00:00Z")
+    (found,) = config(endpoint("a"), Replay(meta=meta("r", created=created), spec=spec)).replays
+    assert format_time(found.until_ms) == until
