@@ -144,15 +144,26 @@ def read_mounted(config_dir: Path | None) -> Copy | None:
         metas = [
             msgspec.json.decode(path.read_bytes(), type=ShardMeta) for path in config_dir.rglob("config-*.meta.json")
         ]
-        return _assemble(config_dir, metas)
+        return _assemble(config_dir, metas) if metas else _without_metas(config_dir)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         log.warning("the mounted configuration cannot be read: %s", error, extra={"action": "config_unusable"})
         return None
 
 
-def _assemble(config_dir: Path, metas: list[ShardMeta]) -> Copy | None:
-    if not metas:
+def _without_metas(config_dir: Path) -> Copy | None:
+    """From a mount that projects the shards and nothing else: of no known epoch, so every other copy is newer.
+
+    Raises ConfigUnreadable where the shards are not one stream: some are missing or of another configuration.
+    """
+    pieces: list[bytes] = []
+    while len(pieces) < MAX_SHARDS and any(config_dir.rglob(f"config-{len(pieces)}.json.gz")):
+        pieces.append(_read_shard(config_dir, len(pieces)))
+    if not pieces:
         return None
+    return Copy(epoch=Epoch(), hash=serial.digest(serial.from_shards(pieces)), document=b"".join(pieces))
+
+
+def _assemble(config_dir: Path, metas: list[ShardMeta]) -> Copy:
     newest = max(metas, key=lambda meta: meta.epoch)
     wanted = {meta.shard for meta in metas if meta.hash == newest.hash and meta.epoch == newest.epoch}
     if not 1 <= newest.shards <= MAX_SHARDS or wanted != set(range(newest.shards)):

@@ -168,6 +168,20 @@ def test_shards_of_two_configurations_are_no_copy(tmp_path: Path) -> None:
     assert read_mounted(tmp_path) is None
 
 
+async def test_shards_alone_are_a_copy_that_is_older_than_every_other(tmp_path: Path) -> None:
+    mount(tmp_path, document(*(f"endpoint-{n}" for n in range(50))), Epoch(term=2, sequence=1), parts=3)
+    for path in tmp_path.rglob("*.meta.json"):
+        path.unlink()
+    memory = Memory()
+    assert await configuration(memory).boot(tmp_path)
+    assert len(names(memory)) == 50
+    await push(configuration(memory), document("saved"), 1, 1)
+    assert await configuration(memory).boot(tmp_path)
+    assert names(memory) == ["saved"]
+    next(tmp_path.rglob("config-1.json.gz")).unlink()
+    assert read_mounted(tmp_path) is None
+
+
 @pytest.mark.parametrize(("text", "epoch"), [("0.0", (0, 0)), ("3.17", (3, 17))])
 def test_an_epoch_is_term_and_sequence(text: str, epoch: tuple[int, int]) -> None:
     assert parse_epoch(text) == Epoch(term=epoch[0], sequence=epoch[1])
