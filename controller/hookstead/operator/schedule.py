@@ -1,7 +1,8 @@
 """Which status is written when: the budgets of the contract as a pure scheduler. Time and chance are handed in.
 
 Per object: the answer to a change of the object itself goes out as soon as the gateways have answered, at the
-latest after 2 s; then at most one transition every 10 s; routine activity at most once a period, with jitter.
+latest after 2 s; then at most one transition every 10 s, and facts that are none (counts, hashes) no oftener;
+routine activity at most once a period, with jitter.
 Per environment: answers at most 100 a second, everything else at most 10, transitions first, oldest first; both
 halved when the API server is slow or says 429, recovering by and by. What equals the written status is not written.
 """
@@ -148,6 +149,7 @@ class _Entry:
     in_flight: bool = False
     version: int = 0
     last_transition: float = float("-inf")
+    last_facts: float = float("-inf")
     routine_at: float = float("-inf")
     retry_at: float = float("-inf")
     failures: int = 0
@@ -225,8 +227,10 @@ class Scheduler:
         entry.failures = 0
         entry.written = status
         entry.echo = (write.desired, status)
-        if write.urgency in (Urgency.TRANSITION, Urgency.FACTS):
+        if write.urgency is Urgency.TRANSITION:
             entry.last_transition = now
+        if write.urgency in (Urgency.TRANSITION, Urgency.FACTS):
+            entry.last_facts = now
         if _routine(write.before) != _routine(write.after):
             entry.routine_at = now + self.period_seconds * (1 + PERIOD_JITTER * self.jitter())
         self._assess(entry, write.key, settled=entry.settled, now=now)
@@ -288,7 +292,9 @@ class Scheduler:
         elif entry.urgency is Urgency.ROUTINE:
             due = max(entry.since + GATHER_SECONDS * (0.5 + 0.5 * self.jitter()), entry.routine_at)
         else:
-            due = max(settle, entry.last_transition + TRANSITION_SECONDS)
+            # A count that moved must not keep the transition after it waiting: the end of a replay is one.
+            last = entry.last_transition if entry.urgency is Urgency.TRANSITION else entry.last_facts
+            due = max(settle, last + TRANSITION_SECONDS)
         return max(due, entry.retry_at)
 
     def _promote(self, now: float) -> None:

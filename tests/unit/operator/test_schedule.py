@@ -108,6 +108,21 @@ def test_the_first_transition_follows_the_answer_at_once_and_the_next_ten_second
     assert write.after == status(active="Unknown"), "the latest state wins"
 
 
+def test_a_transition_does_not_wait_for_counts_and_counts_wait_for_both() -> None:
+    desk = Desk()
+    desk.want(status(), now=0.0)
+    desk.write(0.0)
+    desk.want(status(selected=3), now=1.0)
+    assert desk.write(1.0) is not None
+    desk.want(status(selected=4), now=2.0)
+    assert desk.write(2.0) is None
+    desk.want(status(active="False", selected=4), now=3.0)
+    assert desk.write(3.0) is not None
+    desk.want(status(active="False", selected=5), now=4.0)
+    assert desk.write(12.9) is None
+    assert desk.write(13.0) is not None
+
+
 def test_a_change_of_the_object_does_not_wait_for_an_earlier_transition() -> None:
     desk = Desk()
     desk.want(status(), now=0.0)
