@@ -74,6 +74,7 @@ class Send:
     started_ms: int
     manual: bool
     plan: EndpointPlan
+    ordered: bool = False
     result: SendResult | None = None
     ended_ms: int = 0
 
@@ -97,7 +98,6 @@ class Ledger:
         self._plan = Plan()
         self._off_until: dict[EndpointKey, float] = {}
         self._off_since: dict[EndpointKey, float] = {}
-        self.excused = False
         self._recent: dict[EndpointKey, deque[float]] = defaultdict(deque)
         self._rates: dict[EndpointKey, int | None] = {}
         self._sends = 0
@@ -205,7 +205,7 @@ class Ledger:
         row = self.records.delivery(delivery.id)
         self.world.require(row, delivery.id, "is sent before it is stored")
         assert row is not None
-        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found)
+        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found, found.ordered)
         self._permitted(send, delivery, row, plan)
         self.world.require(_body(delivery, found, request.body), "other bytes than the producer's", request.body)
         delivery.open = send
@@ -256,7 +256,8 @@ class Ledger:
         if send.plan.ordered and row.in_order:
             first = self.records.first_pending(key)
             require(first in (None, row.seq), delivery.id, "overtakes an older delivery to", key)
-            others = [one for one in self.deliveries.values() if one.key == key and one.open and not one.open.manual]
+            mine = [one.open for one in self.deliveries.values() if one.key == key and one.open]
+            others = [one for one in mine if one.ordered and not one.manual]
             require(not others, delivery.id, "is sent beside another one to", key, "which is Ordered")
 
     def _within_rate(self, send: Send) -> None:
@@ -433,7 +434,7 @@ class Ledger:
             require(delivery.open or not delivery.used_up, row.id, "is Pending with a schedule that is used up")
             moved = delivery.next_ms - (row.next_ms or 0)
             require(delivery.open or 0 <= moved <= self.world.stepped_back_ms, row.id, "was moved by", -moved, "ms")
-            late = self._pending_although_off(row, delivery) and not self.excused
+            late = self._pending_although_off(row, delivery) and not self.world.excused
             require(not late, row.id, "is Pending although its endpoint is deleted or disabled")
         if row.status is CANCELLED:
             self._cancelled(row, delivery)

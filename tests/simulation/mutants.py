@@ -50,9 +50,10 @@ Patch = AbstractContextManager[Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug: `patches` makes what puts it in, `parts` what it exchanges."""
+    """A bug: `patches` makes what puts it in, `parts` what it exchanges. `hint`: a seed that noticed it once."""
 
     name: str
+    hint: int
     patches: Callable[[], Sequence[Patch]] = tuple
     parts: Parts = PRODUCTION
 
@@ -69,9 +70,9 @@ class Verdict:
 MUTANTS: Final[list[Mutant]] = []
 
 
-def bug(name: str) -> Callable[[Callable[[], Sequence[Patch]]], Callable[[], Sequence[Patch]]]:
+def bug(name: str, hint: int) -> Callable[[Callable[[], Sequence[Patch]]], Callable[[], Sequence[Patch]]]:
     def add(patches: Callable[[], Sequence[Patch]]) -> Callable[[], Sequence[Patch]]:
-        MUTANTS.append(Mutant(name, patches))
+        MUTANTS.append(Mutant(name, hint, patches))
         return patches
 
     return add
@@ -82,7 +83,7 @@ def judge(mutant: Mutant, *, seeds: int = SEEDS) -> Verdict:
     with contextlib.ExitStack() as stack:
         for one in mutant.patches():
             stack.enter_context(one)
-        for seed in range(seeds):
+        for seed in dict.fromkeys([mutant.hint, *range(seeds)]):
             outcome = run_seed(seed, parts=mutant.parts)
             if outcome.violation is not None:
                 return Verdict(mutant.name, seed, outcome.violation)
@@ -97,7 +98,7 @@ def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> Patch:
 # ----------------------------------------------------------------------------------------------------- durability
 
 
-@bug("202 before the commit")
+@bug("202 before the commit", 0)
 def _() -> Sequence[Patch]:
     def make(accept: Any) -> Any:
         async def hasty(self: SQLiteStore, events: Sequence[NewEvent]) -> Sequence[Accepted]:
@@ -114,10 +115,10 @@ def _lazy_store(path: Any, *, settings: Any, **rest: Any) -> WatchedStore:
     return run.production_store(path, settings=replace(settings, synchronous="NORMAL"), **rest)
 
 
-MUTANTS.append(Mutant("synchronous=NORMAL instead of FULL", parts=Parts(store=_lazy_store)))
+MUTANTS.append(Mutant("synchronous=NORMAL instead of FULL", 2, parts=Parts(store=_lazy_store)))
 
 
-@bug("the retry's time is not persisted")
+@bug("the retry's time is not persisted", 8)
 def _() -> Sequence[Patch]:
     def make(settled: Any) -> Any:
         def forgetful(state: Any, settlement: Any, ended_ms: int) -> Any:
@@ -131,7 +132,7 @@ def _() -> Sequence[Patch]:
     return [swap(recording, "_settled", make)]
 
 
-@bug("an attempt is recorded before it is sent")
+@bug("an attempt is recorded before it is sent", 0)
 def _() -> Sequence[Patch]:
     async def eager(self: Dispatcher, lane: Lane, job: Any) -> None:
         now_ms = self._clock.now_ms()
@@ -148,7 +149,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_attempt", eager)]
 
 
-@bug("attempts are dropped when the store refuses them once")
+@bug("attempts are dropped when the store refuses them once", 10)
 def _() -> Sequence[Patch]:
     async def write(self: Recorder, batch: Any, lanes: Any) -> Sequence[int]:
         try:
@@ -159,7 +160,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Recorder, "_write", write)]
 
 
-@bug("a start does not look for what is pending")
+@bug("a start does not look for what is pending", 17)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
         def blind(self: Dispatcher, *args: Any) -> Lane:
@@ -172,7 +173,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "_new_lane", make)]
 
 
-@bug("what is given back stays claimed")
+@bug("what is given back stays claimed", 3)
 def _() -> Sequence[Patch]:
     async def nothing(self: Dispatcher, delivery_ids: list[str]) -> None:
         return
@@ -180,7 +181,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_give_back", nothing)]
 
 
-@bug("counters drift: a cancellation is not counted")
+@bug("counters drift: a cancellation is not counted", 17)
 def _() -> Sequence[Patch]:
     def make(moved: Any) -> Any:
         def drifting(self: Deltas, endpoint_id: int, before: int, after: int, *, rows: int = 1) -> None:
@@ -192,12 +193,12 @@ def _() -> Sequence[Patch]:
     return [swap(Deltas, "moved", make)]
 
 
-@bug("retention takes an hour for a day")
+@bug("retention takes an hour for a day", 8)
 def _() -> Sequence[Patch]:
     return [patch.object(retention, "DAY_MS", 3_600_000)]
 
 
-@bug("a known caller's id is taken for new")
+@bug("a known caller's id is taken for new", 0)
 def _() -> Sequence[Patch]:
     def make(accept: Any) -> Any:
         async def careless(self: SQLiteStore, events: Sequence[NewEvent]) -> Any:
@@ -211,7 +212,7 @@ def _() -> Sequence[Patch]:
 # ------------------------------------------------------------------------------------------------------ selection
 
 
-@bug("a filter that errs delivers")
+@bug("a filter that errs delivers", 6)
 def _() -> Sequence[Patch]:
     def make(matches: Any) -> Any:
         def lenient(self: EventFilter, view: Any) -> Any:
@@ -223,7 +224,7 @@ def _() -> Sequence[Patch]:
     return [swap(EventFilter, "matches", make)]
 
 
-@bug("a dangling channel widens to everybody")
+@bug("a dangling channel widens to everybody", 9)
 def _() -> Sequence[Patch]:
     return [swap(endpoint_module, "_channel_names", lambda names: lambda *args: names(*args) or None)]
 
@@ -231,12 +232,12 @@ def _() -> Sequence[Patch]:
 # ------------------------------------------------------------------------------------------- schedule and attempts
 
 
-@bug("no jitter")
+@bug("no jitter", 18)
 def _() -> Sequence[Patch]:
     return [patch.object(retry, "JITTER", 0.0)]
 
 
-@bug("a Retry-After shortens the wait")
+@bug("a Retry-After shortens the wait", 73)
 def _() -> Sequence[Patch]:
     def make(after_failure: Any) -> Any:
         def obedient(*, now_ms: int, retry_after_ms: int | None = None, **rest: Any) -> Any:
@@ -250,7 +251,7 @@ def _() -> Sequence[Patch]:
     return [swap(retry, "after_failure", make)]
 
 
-@bug("one attempt more than the schedule has")
+@bug("one attempt more than the schedule has", 16)
 def _() -> Sequence[Patch]:
     def make(after_failure: Any) -> Any:
         def stubborn(*, schedule_seconds: Sequence[int], **rest: Any) -> Any:
@@ -277,12 +278,12 @@ def _manual_failure(following: Callable[[DeliveryStatus, Settlement], Settlement
     return [swap(recording, "reconcile", make)]
 
 
-@bug("a failed redelivery cancels the schedule")
+@bug("a failed redelivery cancels the schedule", 20)
 def _() -> Sequence[Patch]:
     return _manual_failure(lambda current, proposed: Settlement(status=DeliveryStatus.DEAD_LETTERED))
 
 
-@bug("a manual attempt uses up one of the schedule's")
+@bug("a manual attempt uses up one of the schedule's", 153)
 def _() -> Sequence[Patch]:
     def following(_current: DeliveryStatus, proposed: Settlement) -> Settlement:
         return replace(proposed, schedule_position=proposed.schedule_position + 1)
@@ -290,7 +291,7 @@ def _() -> Sequence[Patch]:
     return _manual_failure(following)
 
 
-@bug("a cancellation forgets what was in flight")
+@bug("a cancellation forgets what was in flight", 23)
 def _() -> Sequence[Patch]:
     def make(reconcile: Any) -> Any:
         def mutant(current: DeliveryStatus, *rest: Any, **options: Any) -> Any:
@@ -301,7 +302,7 @@ def _() -> Sequence[Patch]:
     return [swap(recording, "reconcile", make)]
 
 
-@bug("pending deliveries of a disabled endpoint are not cancelled")
+@bug("pending deliveries of a disabled endpoint are not cancelled", 110)
 def _() -> Sequence[Patch]:
     def make(cancel: Any) -> Any:
         async def lazy(self: Dispatcher, key: Any, reason: CancelReason) -> None:
@@ -313,7 +314,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "cancel", make)]
 
 
-@bug("pending deliveries of a deleted endpoint are not cancelled")
+@bug("pending deliveries of a deleted endpoint are not cancelled", 48)
 def _() -> Sequence[Patch]:
     def make(cancel: Any) -> Any:
         async def lazy(self: Dispatcher, key: Any, reason: CancelReason) -> None:
@@ -325,7 +326,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "cancel", make)]
 
 
-@bug("an erased payload is sent from memory")
+@bug("an erased payload is sent from memory", 5)
 def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "erased", lambda self, event_id: None)]
 
@@ -333,22 +334,22 @@ def _() -> Sequence[Patch]:
 # ---------------------------------------------------------------------------------------------------------- pacing
 
 
-@bug("maxInFlight is ignored")
+@bug("maxInFlight is ignored", 2)
 def _() -> Sequence[Patch]:
     return [patch.object(Lane, "max_in_flight", property(lambda self: 1000))]
 
 
-@bug("the rate is ignored")
+@bug("the rate is ignored", 2)
 def _() -> Sequence[Patch]:
     return [patch.object(Rate, "wait", lambda self, now: 0.0)]
 
 
-@bug("the rate is forgotten at a restart")
+@bug("the rate is forgotten at a restart", 14)
 def _() -> Sequence[Patch]:
     return [patch.object(Rate, "after_restart", classmethod(lambda cls, per_second, now: cls(per_second)))]
 
 
-@bug("an Ordered endpoint gets its deliveries as they are due")
+@bug("an Ordered endpoint gets its deliveries as they are due", 5)
 def _() -> Sequence[Patch]:
     return [
         swap(SQLiteStore, "claim", lambda claim: lambda *args, **rest: claim(*args, **(rest | {"ordered": False}))),
@@ -367,12 +368,12 @@ def _after_failure(change: Callable[[dict[str, Any]], None]) -> Sequence[Patch]:
     return [swap(pacing, "after_failure", make)]
 
 
-@bug("410 stops nothing")
+@bug("410 stops nothing", 26)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(gone=False))
 
 
-@bug("Gone is forgotten at a restart")
+@bug("Gone is forgotten at a restart", 26)
 def _() -> Sequence[Patch]:
     def make(lanes: Any) -> Any:
         def forgetful(*args: Any) -> Any:
@@ -383,27 +384,27 @@ def _() -> Sequence[Patch]:
     return [swap(booting, "_lanes", make)]
 
 
-@bug("a Retry-After pauses the delivery, not the endpoint")
+@bug("a Retry-After pauses the delivery, not the endpoint", 73)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(retry_after_ms=None))
 
 
-@bug("nothing is ever suspended")
+@bug("nothing is ever suspended", 8)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(suspend_after_seconds=0))
 
 
-@bug("the circuit never opens")
+@bug("the circuit never opens", 20)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 10**9)]
 
 
-@bug("the circuit opens too early")
+@bug("the circuit opens too early", 219)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 5)]
 
 
-@bug("the circuit never closes")
+@bug("the circuit never closes", 73)
 def _() -> Sequence[Patch]:
     def make(after_success: Any) -> Any:
         def sticky(state: Any, *, now_ms: int) -> Any:
@@ -419,7 +420,7 @@ def _() -> Sequence[Patch]:
     return [swap(pacing, "after_success", make)]
 
 
-@bug("an open circuit probes with everything at once")
+@bug("an open circuit probes with everything at once", 127)
 def _() -> Sequence[Patch]:
     def reckless(self: Lane, now_ms: int) -> Wait | None:
         deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
@@ -428,12 +429,12 @@ def _() -> Sequence[Patch]:
     return [patch.object(Lane, "_scheduled_may_start", reckless)]
 
 
-@bug("an expired key signs")
+@bug("an expired key signs", 17)
 def _() -> Sequence[Patch]:
     return [patch.object(signing, "_valid", lambda not_after_ms, now_ms: True)]
 
 
-@bug("only the first key signs")
+@bug("only the first key signs", 10)
 def _() -> Sequence[Patch]:
     def make(signature: Any) -> Any:
         def lonely(*args: Any, **rest: Any) -> Any:
@@ -456,12 +457,12 @@ def _hold_without(reason: Reason) -> Sequence[Patch]:
     return [swap(Lane, "hold", make)]
 
 
-@bug("a Paused endpoint is sent to")
+@bug("a Paused endpoint is sent to", 0)
 def _() -> Sequence[Patch]:
     return _hold_without(Reason.PAUSED)
 
 
-@bug("a Disabled environment sends")
+@bug("a Disabled environment sends", 3)
 def _() -> Sequence[Patch]:
     return _hold_without(Reason.ENVIRONMENT_DISABLED)
 

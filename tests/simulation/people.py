@@ -41,7 +41,7 @@ class First:
 
 @dataclass(slots=True, eq=False)
 class People:
-    """`engine` is the present life's; `trouble` says that the store has had, or has, reasons to refuse."""
+    """`engine` is the present life's."""
 
     world: World
     ledger: Ledger
@@ -49,7 +49,6 @@ class People:
     disk: Disk
     editor: Editor
     engine: Engine | None = None
-    trouble: bool = False
     draining: bool = False
     _first: dict[CallerId, First] = field(default_factory=dict)
     _asking: dict[CallerId, int] = field(default_factory=lambda: defaultdict(int))
@@ -107,7 +106,7 @@ class People:
             just = {
                 RefusalKind.ENVIRONMENT_DISABLED: disabled,
                 RefusalKind.DRAINING: self.draining,
-            }.get(result.kind, result.kind in _TROUBLE and self.trouble)
+            }.get(result.kind, result.kind in _TROUBLE and self.world.excused)
             require(just, "an event was refused without a cause:", result)
             return
         if isinstance(result, Accepted):
@@ -232,12 +231,12 @@ class People:
 
     async def fill_disk(self) -> None:
         self.disk.full = not self.disk.full
-        self.trouble = self.ledger.excused = True
+        self.world.excused = True
         self.world.note("disk full", self.disk.full)
 
     async def hiccups(self) -> None:
         self.world.hiccups = not self.world.hiccups
-        self.trouble = self.ledger.excused = True
+        self.world.excused = True
         self.world.note("hiccups", self.world.hiccups)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hookstead.delivery.ports import DeliveryStatus, EndpointKey, Trigger
+import msgspec
+
+from hookstead.delivery.ports import DeliveryStatus, EndpointKey, LaneState, Trigger
 from hookstead.store.sqlite.codec import DELIVERY, EVENT, REASONS, STATUSES, TRIGGER_CODES, pack_id, unpack_id
 from hookstead.store.sqlite.store import SQLiteStore
 
@@ -70,6 +72,12 @@ class Records:
         names = {number: key for key, number in self._endpoints().items()}
         rows = self._fetch("SELECT endpoint_id, accepted, pending, delivered, dead_lettered, cancelled FROM counts")
         return {names[row[0]]: tuple(row[1:]) for row in rows}
+
+    def lanes(self) -> dict[EndpointKey, LaneState]:
+        """What a next life would know of the endpoints' standing."""
+        names = {number: key for key, number in self._endpoints().items()}
+        rows = self._fetch("SELECT endpoint_id, state FROM lanes")
+        return {names[number]: msgspec.json.decode(state, type=LaneState) for number, state in rows}
 
     def _endpoints(self) -> dict[EndpointKey, int]:
         assert self._store is not None

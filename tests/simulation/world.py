@@ -50,6 +50,8 @@ class World:
         self.latest_ms = self.clock.now_ms()
         self.stepped_back_ms = 0
         self.hiccups = False
+        self.excused = False
+        """The store had reasons to refuse or to be late."""
         self.images: dict[str, bytes] | None = None
         self.died = asyncio.Event()
         self.broken: Violation | None = None

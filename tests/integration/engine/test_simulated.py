@@ -128,6 +128,28 @@ def test_nothing_is_sent_once_a_pause_is_in_force(bench: Any) -> None:
     bench(scenario)
 
 
+def test_a_resume_is_not_taken_back_by_an_attempt_that_is_recorded_behind_it(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        b.transport.scripts["e"] = [status(410), OK]
+        await b.start(config(endpoint("e")))
+        await b.publish()
+        await b.pass_time(0.0101)
+        await b.apply(config(endpoint("e", annotations={"resume_requested_at": "now"})))
+        await b.pass_time(1)
+        assert len(b.transport.sent) == 1
+        report = b.engine.endpoint_report("e")
+        assert report is not None
+        assert (report.held, report.handled_resume_at) == (None, "now")
+        await b.crash()
+        await b.start(config(endpoint("e")))
+        report = b.engine.endpoint_report("e")
+        assert report is not None
+        assert (report.held, report.handled_resume_at) == (None, "now")
+        await b.stop()
+
+    bench(scenario)
+
+
 @pytest.mark.parametrize("spec", [DeliverySpec(max_in_flight=2), ORDERED])
 def test_an_endpoint_that_is_busy_with_a_backlog_behind_it_sets_no_timers(
     bench: Any, spec: DeliverySpec, monkeypatch: pytest.MonkeyPatch
