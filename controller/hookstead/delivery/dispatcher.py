@@ -6,16 +6,15 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
 from hookstead.delivery import attempt, clock_watch, pacing
-from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.attempt import Outcome, Sealed
 from hookstead.delivery.budget import MemoryBudget
 from hookstead.delivery.conclusion import Timing, conclude, next_state
 from hookstead.delivery.lane import Lane, Wait
+from hookstead.delivery.memory import Memory, memories
 from hookstead.delivery.observer import Observer
 from hookstead.delivery.pacing import Rate
 from hookstead.delivery.ports import (
@@ -23,7 +22,6 @@ from hookstead.delivery.ports import (
     CancelReason,
     Clock,
     DeliveryStatus,
-    EndpointCounts,
     EndpointKey,
     Job,
     LaneState,
@@ -79,7 +77,7 @@ class Dispatcher:
         self._observer = observer
         self._user_agent = user_agent
         self._budget = budget
-        self._boot = Boot()
+        self._memories: dict[EndpointKey, Memory] = {}
         self._environment: EnvironmentConfig | None = None
         self._namespace = ""
         self._policy = EgressPolicy()
@@ -92,7 +90,7 @@ class Dispatcher:
 
     def start(self, boot: Boot) -> None:
         """Begin with what the store remembers. Nothing is sent before the first `apply`."""
-        self._boot = boot
+        self._memories = memories(boot)
         self.recorder.start()
 
     async def drain(self, *, deadline_seconds: float) -> None:
@@ -152,11 +150,13 @@ class Dispatcher:
         gone = [lane.key for lane in self.lanes.values() if lane.key not in kept]
         for key in gone:
             lane = self.lanes.pop(key.name)
+            self._memories[key] = Memory(counts=lane.activity.counts, state=lane.state)
             self._release(lane)
             self._wakeups.cancel(lane)
             self._transport.forget(key)
-        waiting = [key for key, counts in self._boot.counts.items() if counts.pending and key not in kept]
-        self._boot = replace(self._boot, counts={k: v for k, v in self._boot.counts.items() if k in kept})
+        waiting = [key for key, memory in self._memories.items() if memory.counts.pending and key not in kept]
+        for key in (*gone, *waiting):
+            self._memories[key].without_pending()
         return list(dict.fromkeys([*gone, *waiting]))
 
     def _place(self, key: EndpointKey, endpoint: EndpointConfig, policy: EgressPolicy) -> None:
@@ -177,32 +177,22 @@ class Dispatcher:
         self._touch(lane)
 
     def _new_lane(self, key: EndpointKey, endpoint: EndpointConfig) -> Lane:
-        activity = LaneActivity()
-        activity.restore(
-            counts=self._boot.counts.get(key, EndpointCounts()),
-            window=self._boot.windows.get(key),
-            recent=tuple(self._boot.recent.get(key, ())),
-            now_ms=self._clock.now_ms(),
-        )
-        state = self._boot.lanes.get(key, LaneState())
-        if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE:
-            state = pacing.without_circuit(state)
+        memory = self._memories.pop(key, None)
+        rate = _rate(endpoint, None)
+        if memory is None:
+            memory = Memory()
+        elif rate is not None:
+            rate = Rate.after_restart(rate.per_second, self._clock.monotonic())
         return Lane(
             key=key,
             config=endpoint,
             sealed=None,
-            state=state,
-            shown=state,
-            activity=activity,
-            rate=self._first_rate(key, endpoint),
-            next_due_ms=self._boot.next_due_ms.get(key),
+            state=memory.state,
+            shown=memory.state,
+            activity=memory.activity(now_ms=self._clock.now_ms()),
+            rate=rate,
+            next_due_ms=memory.next_due_ms,
         )
-
-    def _first_rate(self, key: EndpointKey, endpoint: EndpointConfig) -> Rate | None:
-        limit = endpoint.delivery.requests_per_second
-        if limit is not None and key in self._boot.counts:
-            return Rate.after_restart(limit, self._clock.monotonic())
-        return _rate(endpoint, None)
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
         lane.rate = _rate(endpoint, lane.rate)
@@ -340,10 +330,9 @@ class Dispatcher:
 
     def clock_went_back(self, back_ms: int) -> None:
         """The wall clock is `back_ms` behind where it was, and so is the store's schedule: follow, without attempts."""
-        states = {key: clock_watch.follow(state, back_ms=back_ms) for key, state in self._boot.lanes.items()}
-        self._boot = replace(self._boot, lanes=states)
-        for key, state in states.items():
-            self.recorder.save(key, state)
+        for key, memory in self._memories.items():
+            memory.state = clock_watch.follow(memory.state, back_ms=back_ms)
+            self.recorder.save(key, memory.state)
         for lane in self.lanes.values():
             self._release(lane)
             self._set_state(lane, clock_watch.follow(lane.state, back_ms=back_ms))
