@@ -436,7 +436,11 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
             answer=_ref("BucketList"),
             problems=(503,),
             parameters=(
-                _query("bucketSeconds", "Width; rounded up to a multiple of 10.", {"type": "integer", "minimum": 1, "maximum": 86400, "default": 60}),
+                _query(
+                    "bucketSeconds",
+                    "Width; rounded up to a multiple of 10.",
+                    {"type": "integer", "minimum": 1, "maximum": 86400, "default": 60},
+                ),
                 *_SINCE_UNTIL,
             ),
         )
