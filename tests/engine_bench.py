@@ -77,7 +77,7 @@ class Sent:
         return dict(self.request.headers)["webhook-id"]
 
 
-@dataclass(slots=True)
+@dataclass
 class ScriptedTransport:
     """Answers by endpoint: a list is used up answer by answer, then its last one repeats."""
 

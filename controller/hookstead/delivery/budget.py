@@ -9,7 +9,7 @@ from hookstead.delivery.ports import Job
 
 @dataclass(slots=True, kw_only=True)
 class MemoryBudget:
-    """Claimed jobs that wait, by number and payload bytes, over all lanes. Those under way are bounded per lane."""
+    """Claimed jobs by number and payload bytes, over all lanes: one for those that wait, one for those under way."""
 
     job_limit: int = 4096
     byte_limit: int = 8 * 1024 * 1024

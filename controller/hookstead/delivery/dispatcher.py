@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
+from hookstead.config.key_material import KeyMaterialError
 from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
 from hookstead.delivery import attempt, clock_watch, pacing
 from hookstead.delivery.attempt import Outcome, Sealed
@@ -46,6 +47,7 @@ RELEASE_AFTER_SECONDS: Final = 5.0
 STORE_RETRY_SECONDS: Final = 1.0
 EMPTY_CLAIM_SECONDS: Final = 0.25
 UNSIGNED_RETRY_MS: Final = 30_000
+FAULT_RETRY_MS: Final = 30_000
 ERASED_LIMIT: Final = 4096
 """Erasures that are remembered, for as long as a claimed job may be older than them."""
 
@@ -63,6 +65,7 @@ class Dispatcher:
         observer: Observer,
         user_agent: str,
         budget: MemoryBudget,
+        under_way: MemoryBudget,
         linger_seconds: float,
     ) -> None:
         self.lanes: dict[str, Lane] = {}
@@ -77,6 +80,7 @@ class Dispatcher:
         self._observer = observer
         self._user_agent = user_agent
         self._budget = budget
+        self._under_way = under_way
         self._memories: dict[EndpointKey, Memory] = {}
         self._environment: EnvironmentConfig | None = None
         self._namespace = ""
@@ -204,7 +208,13 @@ class Dispatcher:
     def _seal(self, endpoint: EndpointConfig, policy: EgressPolicy) -> Sealed | None:
         if endpoint.hold is not None or endpoint.url is None:
             return None
-        return Sealed(endpoint, policy=policy, user_agent=self._user_agent)
+        try:
+            return Sealed(endpoint, policy=policy, user_agent=self._user_agent)
+        except KeyMaterialError as error:
+            # compile() refuses such keys; one damaged endpoint must not keep the others from their configuration.
+            name = endpoint.identity.name
+            log.error("held: unusable key", extra={"action": "held", "endpoint": name, "error": str(error)})
+            return None
 
     def resume(self, lane: Lane, request: str) -> None:
         """Re-arm a lane that is gone, suspended or open."""
@@ -221,7 +231,7 @@ class Dispatcher:
             cancelled = await self._store.cancel(key, reason=reason, now_ms=self._clock.now_ms())
         except StoreError as error:
             log.warning("not cancelled yet", extra={"action": "cancel_failed", "error": str(error)})
-            asyncio.get_running_loop().call_later(STORE_RETRY_SECONDS, lambda: self._spawn(self.cancel(key, reason)))
+            asyncio.get_running_loop().call_later(STORE_RETRY_SECONDS, self._cancel_again, key, reason)
             return
         lane = self.lanes.get(key.name)
         if lane is not None and lane.key == key:
@@ -242,9 +252,24 @@ class Dispatcher:
             lane = self.lanes.get(key.name)
             if lane is not None and lane.key == key:
                 lane.intervened_ms = self._clock.now_ms()
+                self._give_back_erased(lane, event_id)
         self._erased[event_id] = None
         if len(self._erased) > ERASED_LIMIT:
             self._erased.popitem(last=False)
+
+    def _cancel_again(self, key: EndpointKey, reason: CancelReason) -> None:
+        """Unless the endpoint was enabled, or came back, meanwhile."""
+        lane = self.lanes.get(key.name)
+        wanted = lane is not None and lane.key == key and lane.config.state is not EndpointState.DISABLED
+        if not self._stopping and not wanted:
+            self.cancel_soon(key, reason)
+
+    def _give_back_erased(self, lane: Lane, event_id: str) -> None:
+        for queue in (lane.ready, lane.manual):
+            for job in [job for job in queue if job.event_id == event_id]:
+                queue.remove(job)
+                self._budget.remove(job)
+                self._spawn(self._give_back([job.delivery_id]))
 
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
         """As `cancel`, without waiting for it."""
@@ -389,10 +414,10 @@ class Dispatcher:
             )
         except StoreError as error:
             log.warning("claim failed", extra={"action": "claim_failed", "error": str(error)})
-            lane.claiming = False
             self._wakeups.ask(lane, STORE_RETRY_SECONDS)
             return
-        lane.claiming = False
+        finally:
+            lane.claiming = False
         changed = lane.arrivals != arrivals
         lane.next_due_ms = _earlier(claim.next_due_ms, lane.next_due_ms if changed else None)
         lane.backlog = changed or (claim.next_due_ms is not None and claim.next_due_ms <= now_ms)
@@ -414,8 +439,13 @@ class Dispatcher:
             current = following
             try:
                 await self._attempt(lane, current)
+            except Exception as error:  # a fault of ours must cost the lane neither the job nor its slot
+                log.exception("an attempt failed", exc_info=error, extra={"action": "attempt_fault"})
+                await self._give_back([current.delivery_id])
+                lane.next_due_ms = self._clock.now_ms() + FAULT_RETRY_MS
             finally:
                 lane.finished(current, monotonic=self._clock.monotonic())
+                self._under_way.remove(current)
             following = self._next(lane)
             now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
             if following is not None and lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
@@ -437,10 +467,18 @@ class Dispatcher:
         return lane.hold(self._environment) is None
 
     def _take(self, lane: Lane, monotonic: float) -> Job | None:
-        """The next job, under way from now on: it no longer counts against what may wait in memory."""
+        """The next job, under way from now on; None where there is none, or no memory for one more payload.
+
+        A lane may always have one attempt under way, however little memory the others left, and asks again when it
+        ends.
+        """
+        following = lane.following
+        if following is None or (lane.in_flight and not self._under_way.has_room(len(following.data))):
+            return None
         job = lane.take(monotonic=monotonic)
         if job is not None:
             self._budget.remove(job)
+            self._under_way.add(job)
         return job
 
     async def _attempt(self, lane: Lane, job: Job) -> None:

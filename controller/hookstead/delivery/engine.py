@@ -44,13 +44,16 @@ _COUNTERS_BLOB: Final = "event-counters"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Bounds. `publish_backlog` counts events between HTTP and the disk; the memory limits are for claimed jobs."""
+    """Bounds. `publish_backlog` counts events between HTTP and the disk; the memory limits are for
+    claimed jobs that wait, the attempt limits for those under way; beyond these each endpoint has one attempt."""
 
     user_agent: str = "Hookstead"
     linger_seconds: float = 0.01
     publish_backlog: int = 10_000
     memory_jobs: int = 4096
     memory_bytes: int = 8 * 1024 * 1024
+    attempts: int = 50_000
+    attempt_bytes: int = 64 * 1024 * 1024
     housekeeping_seconds: float = 10.0
     retention_batch: int = 1000
 
@@ -98,6 +101,7 @@ class Engine:
             observer=watcher,
             user_agent=self._settings.user_agent,
             budget=self._budget,
+            under_way=MemoryBudget(job_limit=self._settings.attempts, byte_limit=self._settings.attempt_bytes),
             linger_seconds=self._settings.linger_seconds,
         )
         self._replayer = Replayer(store=store, dispatcher=self._dispatcher, clock=clock, random=random)

@@ -121,6 +121,12 @@ class Lane:
             return Wait(None)
         return None
 
+    @property
+    def following(self) -> Job | None:
+        """What `take` would give."""
+        queue = self.manual or self.ready
+        return queue[0] if queue else None
+
     def take(self, *, monotonic: float) -> Job | None:
         """The next job, counted as under way; manual ones first. None when there is none."""
         job = self.manual.popleft() if self.manual else self.ready.popleft() if self.ready else None

@@ -592,3 +592,42 @@ def test_a_large_batch_for_many_endpoints_is_stored_in_several_transactions(
         await b.stop()
 
     bench(scenario)
+
+
+def test_large_payloads_under_way_share_a_bound_and_every_endpoint_has_one_attempt(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        b.settings = replace(b.settings, attempt_bytes=100_000)
+        b.transport.seconds = 5.0
+        await b.start(config(*[endpoint(f"e{n}") for n in range(4)]))
+        await b.publish(*[event(data=b'"%s"' % (b"x" * 20_000))] * 10)
+        await b.pass_time(1)
+        under_way = dict(b.transport.under_way)
+        assert all(count >= 1 for count in under_way.values())
+        assert sum(under_way.values()) <= 4 + 4
+        await b.pass_time(200)
+        assert len(await b.deliveries(status=DeliveryStatus.DELIVERED)) == 40
+        await b.lawful()
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_a_fault_of_ours_in_an_attempt_costs_no_delivery(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e")))
+        transport: Any = b.transport
+        sound, transport.send = transport.send, _faulty
+        await b.publish(*[event()] * 30)
+        await b.pass_time(1)
+        assert b.engine.metrics().in_flight == 0
+        transport.send = sound
+        await b.pass_time(60)
+        assert len(await b.deliveries(status=DeliveryStatus.DELIVERED)) == 30
+        await b.lawful()
+        await b.stop()
+
+    bench(scenario)
+
+
+async def _faulty(_request: Any) -> Any:
+    raise ZeroDivisionError("on purpose")
