@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 _sites = itertools.count(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A group for xdist per module."""
     for item in items:

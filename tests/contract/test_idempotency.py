@@ -131,3 +131,24 @@ def test_ids_survive_a_restart(own_dev: Any) -> None:
     with Dev(site.dev.home) as second:
         again = Site(second, site.receiver, site.tag)
         assert again.dev.post("/v1/events", document).json == {**first, "duplicate": True}
+
+
+def test_of_many_that_send_one_id_at_once_exactly_one_is_first(site: Site) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    site.apply(site.endpoint("a"))
+    document = json.dumps(event(site)).encode()
+    with ThreadPoolExecutor(16) as pool:
+        answers = [reply.json for reply in pool.map(lambda _: site.dev.post("/v1/events", document), range(48))]
+    assert len({one["id"] for one in answers}) == 1
+    assert [one.get("duplicate") for one in answers].count(None) == 1
+    site.publish(event="last")
+    site.wait("a", 2)
+    assert len(site.deliveries("a")) == 2
+
+
+def test_an_event_of_a_mebibyte_arrives_whole(site: Site) -> None:
+    site.apply(site.endpoint("a"))
+    text = "x" * 1_000_000
+    site.publish(text)
+    assert site.wait("a")[0].json["data"] == text
