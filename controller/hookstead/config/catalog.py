@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from hookstead.config.model import ChannelConfig, EventTypeConfig, Verdict
 from hookstead.config.verdicts import (
@@ -112,9 +115,16 @@ def _event_type_fields(item: EventType | Rejected) -> dict[str, Any]:
 def _judge_schema(spec: EventTypeSpec) -> Verdict:
     if spec.schema is None:
         return GOOD
+    sample = None if spec.sample is None else msgspec.json.encode(spec.sample)
+    return _judged(msgspec.json.encode(spec.schema), sample)
+
+
+@functools.lru_cache(maxsize=4096)
+def _judged(schema: bytes, sample: bytes | None) -> Verdict:
+    """The verdict on a schema and its sample, as JSON. Remembered: every pass judges the whole catalog."""
     try:
-        validator = compile_schema(spec.schema)
+        validator = compile_schema(msgspec.json.decode(schema))
     except SchemaError as error:
         return refused(Reason.SCHEMA_INVALID, f"spec.schema: {error}")
-    mismatch = None if spec.sample is None else validator.first_error(spec.sample)
+    mismatch = None if sample is None else validator.first_error(msgspec.json.decode(sample))
     return GOOD if mismatch is None else refused(Reason.SAMPLE_INVALID, f"spec.sample: {mismatch}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -147,12 +148,17 @@ def _url_is_allowed(item: Endpoint, values: _Values, context: EndpointContext) -
 
 
 def _filter_compiles(item: Endpoint, _values: _Values, _context: EndpointContext) -> Finding | None:
-    if item.spec.filter is None:
-        return None
+    problem = None if item.spec.filter is None else _filter_problem(item.spec.filter)
+    return None if problem is None else Finding(reason=Reason.FILTER_INVALID, message=f"spec.filter: {problem}")
+
+
+@functools.lru_cache(maxsize=16_384)
+def _filter_problem(text: str) -> str | None:
+    """What is wrong with a filter. Remembered: every pass judges every endpoint, and few filters change."""
     try:
-        compile_filter(item.spec.filter)
+        compile_filter(text)
     except FilterError as error:
-        return Finding(reason=Reason.FILTER_INVALID, message=f"spec.filter: {error}")
+        return str(error)
     return None
 
 

@@ -30,12 +30,13 @@ def foreign(host: str | None, origin: str | None) -> Problem | None:
         return problem(
             ProblemKind.FORBIDDEN,
             "Without authentication this gateway answers only requests whose Host is loopback, such as localhost; "
-            "use --auth static to serve others.",
+            "to serve others, run `hookstead gateway` with --auth kubernetes or static.",
         )
     if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         return problem(
             ProblemKind.FORBIDDEN,
-            "Without authentication this gateway answers no page of another origin; use --auth static to serve others.",
+            "Without authentication this gateway answers no page of another origin; to serve others, run "
+            "`hookstead gateway` with --auth kubernetes or static.",
         )
     return None
 
