@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -48,7 +49,13 @@ def main() -> None:
         def log_message(self, *_: object) -> None:
             """Nothing: each request has its own line."""
 
-    with ThreadingHTTPServer(("127.0.0.1", options.port), Receiver) as server:
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", options.port), Receiver)
+    except OSError as error:
+        sys.exit(
+            f"cannot listen on 127.0.0.1:{options.port}: {error.strerror}. Give another --port, or stop the other."
+        )
+    with server:
         print(f"listening on http://127.0.0.1:{options.port}", flush=True)
         try:
             server.serve_forever()

@@ -83,8 +83,8 @@ def _contest(
                 item,
                 refused(
                     reason,
-                    f"{field}: {kind.value} {holder!r} is older and has {wire_name(item)!r} already. Give this object "
-                    "another name, or delete one of the two.",
+                    f"{field}: {kind.value} {holder!r} came first and has {wire_name(item)!r} already. Give this "
+                    "object another name, or delete one of the two.",
                 ),
             )
 

@@ -173,6 +173,7 @@ def _channels_exist(item: Endpoint, _values: _Values, context: EndpointContext) 
     index, name = missing[0]
     others = len(item.spec.channel_refs or ()) - len(missing)
     effect = "receives only its other channels" if others else "receives nothing"
+    cure = "is accepted" if name in context.channels else "exists"
     if name in context.channels:
         what = f"WebhookChannel {name!r} is not accepted ({context.channels[name].verdict.accepted.reason.value})"
     else:
@@ -181,7 +182,7 @@ def _channels_exist(item: Endpoint, _values: _Values, context: EndpointContext) 
         )
     return Finding(
         reason=Reason.CHANNEL_NOT_FOUND,
-        message=f"spec.channelRefs[{index}].name: {what}. The endpoint {effect} until it exists.",
+        message=f"spec.channelRefs[{index}].name: {what}. The endpoint {effect} until it {cure}.",
     )
 
 

@@ -282,8 +282,10 @@ _ENDPOINT_CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _unused_channels(world: _World) -> Iterator[Notice]:
-    """Channels that no endpoint names, where some endpoint names channels and every name fits."""
+    """Channels that no endpoint names, where some endpoint names channels, every name fits and all are readable."""
     endpoints = [item for item in world.inputs.endpoints if isinstance(item, Endpoint)]
+    if len(endpoints) < len(world.inputs.endpoints):
+        return
     used = {ref.name for item in endpoints for ref in item.spec.channel_refs or ()}
     if not used or not used <= world.channels.keys():
         return

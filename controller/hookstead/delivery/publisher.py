@@ -118,7 +118,7 @@ class Publisher:
         if not self._enabled:
             return Refused(
                 RefusalKind.ENVIRONMENT_DISABLED,
-                "Webhooks are disabled in this environment: spec.state of WebhookEnvironment default is not Enabled.",
+                "Webhooks are disabled here: it takes a WebhookEnvironment default with spec.state: Enabled.",
             )
         if self._under_way + count > self._backlog_limit:
             return Refused(RefusalKind.SATURATED, "Too many events are waiting for the disk; slow down.", 1)

@@ -169,7 +169,11 @@ class GatewayProcess:
         except OSError as error:
             # asyncio repeats the address in `strerror`.
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            raise StartError(f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}") from error
+            flag = "--listen" if name == "public" else f"--{name}-listen"
+            raise StartError(
+                f"the {name} port cannot listen on {address[0] or '*'}:{address[1]}: {reason}. Give another {flag}, or "
+                "stop what listens there."
+            ) from error
 
     async def _serve(self, name: str, server: HttpServer) -> None:
         """Take connections, and say so: only now does one that is made on the strength of the line succeed."""

@@ -188,14 +188,17 @@ def _explain(text: str, error: str) -> str:
 
 
 def _bare(reason: str) -> str:
+    reason = re.sub(r"(?:mismatched|extraneous) input '<EOF>' expecting .*", "it ends too early", reason)
     return re.sub(r"\s*\(in container ''\)|\s*\[[A-Z_]+\]$", "", reason).strip()
 
 
 def _remedy(text: str, reason: str) -> str:
-    undeclared = re.search(r"undeclared reference to '(\w+)'", reason)
-    if undeclared and undeclared[1] in EVENT_FIELDS:
+    if "token recognition error" in reason and re.search(r"""['"]""", _code_of(text).replace('""', "")):
+        return "; a string that begins with a quote must end with the same one"
+    undeclared = re.search(r"undeclared reference to '((\w+)[\w.]*)'", reason)
+    if undeclared and undeclared[2] in EVENT_FIELDS:
         return f"; did you mean event.{undeclared[1]}?"
-    if undeclared and not re.search(rf"\b{undeclared[1]}\s*\(", _code_of(text)):
+    if undeclared and not re.search(rf"\b{re.escape(undeclared[1])}\s*\(", _code_of(text)):
         return "; the only variable is event"
     if "type(" in reason and re.search(r"(?<![\w.])type\b", _code_of(text)):
         return "; did you mean event.type?"

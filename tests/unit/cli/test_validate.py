@@ -92,7 +92,7 @@ def test_a_good_environment_has_no_findings(tmp_path: Path, capsys: pytest.Captu
         (
             [ENVIRONMENT, CHANNEL, CHANNEL.replace("name: client-7}", "name: other}")],
             (
-                "f.yaml:14:21: error: WebhookChannel other: spec.channelName: WebhookChannel 'client-7' is older and "
+                "f.yaml:14:21: error: WebhookChannel other: spec.channelName: WebhookChannel 'client-7' came first and "
                 "has 'client_7' already. Give this "
                 "object another name, or delete one of the two. [DuplicateChannelName]"
             ),
