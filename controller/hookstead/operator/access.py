@@ -58,7 +58,7 @@ class Access:
 
 
 def load_access(kubeconfig: Path | None, *, environment: Mapping[str, str] = os.environ) -> Access:
-    """`kubeconfig`, else the first file of KUBECONFIG that exists, else the pod's account, else ~/.kube/config.
+    """`kubeconfig`, else the first file of KUBECONFIG that exists; without both the pod's account, else ~/.kube/config.
 
     Raises AccessError.
     """
@@ -68,6 +68,8 @@ def load_access(kubeconfig: Path | None, *, environment: Mapping[str, str] = os.
     for path in named:
         if path.exists():
             return from_kubeconfig(path)
+    if named:  # a slip there must never lead to the cluster of another file
+        raise AccessError(f"KUBECONFIG: no such file: {', '.join(map(str, named))}: correct it, or give --kubeconfig.")
     if "KUBERNETES_SERVICE_HOST" in environment and (SERVICE_ACCOUNT / "token").exists():
         return in_cluster(environment)
     return from_kubeconfig(Path.home() / ".kube" / "config")

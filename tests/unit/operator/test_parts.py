@@ -348,6 +348,11 @@ def test_the_flag_goes_before_the_variable_and_the_variable_before_the_pod(tmp_p
         load_access(tmp_path / "absent", environment=environment)
 
 
+def test_a_variable_that_names_no_file_never_leads_to_another_cluster(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match=r"KUBECONFIG: no such file: .*absent"):
+        load_access(None, environment={"KUBECONFIG": str(tmp_path / "absent"), "KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+
+
 def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("PEM")
     (tmp_path / "token").write_text("t")
