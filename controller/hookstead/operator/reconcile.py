@@ -241,7 +241,7 @@ class Reconciler:
     # Publishing.
 
     def _publish(self, packed: Packed) -> None:
-        self._published = packed.config
+        before, self._published = self._published, packed.config
         # Only what is still published can still be lost.
         self._announced.intersection_update(_objects_of(packed.config))
         if packed.digest == self._published_digest:
@@ -250,7 +250,10 @@ class Reconciler:
         self._epoch = Epoch(term=self._epoch.term, sequence=self._epoch.sequence + 1)
         self._history.remember(packed.digest, packed.index)
         self._gateways.publish(Package(body=b"".join(packed.shards), digest=packed.digest, epoch=self._epoch))
-        self._publisher.hand_in(Shards(pieces=packed.shards, digest=packed.digest, epoch=self._epoch))
+        self._publisher.hand_in(
+            Shards(pieces=packed.shards, digest=packed.digest, epoch=self._epoch),
+            at_once=before is None or before.environment != packed.config.environment,
+        )
         log.info(
             "published a configuration",
             extra={
