@@ -131,5 +131,5 @@ def _explained(status: int, answer: dict[str, Any] | None, content: bytes, *, wh
     if status == 401:
         return "the gateway wants a token: set HOOKSTEAD_TOKEN or --token-file (401)"
     start = content[:200].decode(errors="replace").strip()
-    said = f": {start}" if start else ""
-    return f"{what}: the server answered {status}, which is no Hookstead gateway's answer{said}"
+    said = f": {start}" if start and not start.startswith("<") else ""  # not a page of HTML
+    return f"{what}: the server answered {status}, which is no Hookstead gateway's answer{said}. Is --server right?"

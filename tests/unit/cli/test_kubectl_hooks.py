@@ -284,7 +284,7 @@ def test_an_answer_that_is_no_gateways_is_told_apart(hooks: Callable[..., tuple[
     Stand.answers = {"GET /v1/events?limit=50": (200, b"<html>hello</html>")}
     code, _, err = hooks("events")
     assert code == 1
-    assert "which is no Hookstead gateway's answer: <html>hello" in err
+    assert "which is no Hookstead gateway's answer. Is --server right?" in err
 
 
 def test_without_a_server_it_says_what_to_give(
