@@ -22,6 +22,7 @@ SOURCES := $(wildcard controller tests benchmarks examples)
 TYPED := $(wildcard controller tests benchmarks)
 WORKERS ?= auto
 ARGS ?=
+SEEDS ?= 0:5000
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -64,6 +65,14 @@ check: $(READY) ## Lint, format, types, room boundaries, freshness of generated 
 .PHONY: test
 test: $(READY) binaries ## The whole suite, with everything that it needs; ARGS="tests/unit -k name" narrows it
 	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: simulate
+simulate: $(READY) ## The engine through simulated lives and power failures: SEEDS=0:20000, or SEEDS=17 for one in full
+	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.campaign $(SEEDS) $(ARGS)
+
+.PHONY: mutants
+mutants: $(READY) ## Put known bugs into the engine, one by one: does the simulator notice each?
+	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.mutants $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## The benchmarks, with the machine's description

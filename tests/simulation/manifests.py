@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -140,28 +141,6 @@ class Plan:
     payload_days: int = 30
     attempt_days: int = 30
 
-    def config(self) -> DeliveryConfig:
-        secrets = [_keys_of(plan) for plan in self.endpoints]
-        return builders.config(
-            builders.environment(
-                state=EnvironmentState.ENABLED if self.enabled else EnvironmentState.DISABLED,
-                validation=EventValidation.NONE,
-                suspend_after_seconds=self.suspend_after,
-                retention=RetentionSpec(
-                    payload_days=self.payload_days, attempt_days=self.attempt_days, dead_letter_days=self.attempt_days
-                ),
-            ),
-            *(
-                builders.channel(
-                    name, wire, state=ChannelState.DISABLED if name in self.channels_off else ChannelState.ENABLED
-                )
-                for name, wire in CHANNELS.items()
-            ),
-            *(plan.resource() for plan in self.endpoints),
-            secrets=secrets,
-            generate=False,
-        )
-
     def of(self, key: EndpointKey) -> EndpointPlan | None:
         return next((plan for plan in self.endpoints if plan.key == key), None)
 
@@ -192,6 +171,31 @@ class Plan:
         if not plan.valid:
             return "the endpoint is invalid"
         return None if plan.readable else "no key can be read"
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(plan: Plan) -> DeliveryConfig:
+    """What the operator compiles. Remembered: every seed runs twice, and a compilation costs as much as ten events."""
+    secrets = [_keys_of(item) for item in plan.endpoints]
+    return builders.config(
+        builders.environment(
+            state=EnvironmentState.ENABLED if plan.enabled else EnvironmentState.DISABLED,
+            validation=EventValidation.NONE,
+            suspend_after_seconds=plan.suspend_after,
+            retention=RetentionSpec(
+                payload_days=plan.payload_days, attempt_days=plan.attempt_days, dead_letter_days=plan.attempt_days
+            ),
+        ),
+        *(
+            builders.channel(
+                name, wire, state=ChannelState.DISABLED if name in plan.channels_off else ChannelState.ENABLED
+            )
+            for name, wire in CHANNELS.items()
+        ),
+        *(item.resource() for item in plan.endpoints),
+        secrets=secrets,
+        generate=False,
+    )
 
 
 def _keys_of(plan: EndpointPlan) -> SecretObject:

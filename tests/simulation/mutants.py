@@ -40,6 +40,7 @@ from hookstead.store.sqlite import booting, recording, retention
 from hookstead.store.sqlite.rollups import Deltas
 from hookstead.store.sqlite.store import SQLiteStore
 from simulation import run
+from simulation.manifests import compiled
 from simulation.run import PRODUCTION, Parts, WatchedStore, run_seed
 
 SEEDS: Final = 600
@@ -83,6 +84,8 @@ def judge(mutant: Mutant, *, seeds: int = SEEDS) -> Verdict:
     with contextlib.ExitStack() as stack:
         for one in mutant.patches():
             stack.enter_context(one)
+        stack.callback(compiled.cache_clear)
+        compiled.cache_clear()
         for seed in dict.fromkeys([mutant.hint, *range(seeds)]):
             outcome = run_seed(seed, parts=mutant.parts)
             if outcome.violation is not None:
@@ -149,7 +152,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_attempt", eager)]
 
 
-@bug("attempts are dropped when the store refuses them once", 10)
+@bug("attempts are dropped when the store refuses them once", 18)
 def _() -> Sequence[Patch]:
     async def write(self: Recorder, batch: Any, lanes: Any) -> Sequence[int]:
         try:
@@ -160,7 +163,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Recorder, "_write", write)]
 
 
-@bug("a start does not look for what is pending", 17)
+@bug("a start does not look for what is pending", 5)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
         def blind(self: Dispatcher, *args: Any) -> Lane:
@@ -181,7 +184,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_give_back", nothing)]
 
 
-@bug("counters drift: a cancellation is not counted", 17)
+@bug("counters drift: a cancellation is not counted", 5)
 def _() -> Sequence[Patch]:
     def make(moved: Any) -> Any:
         def drifting(self: Deltas, endpoint_id: int, before: int, after: int, *, rows: int = 1) -> None:
@@ -278,7 +281,7 @@ def _manual_failure(following: Callable[[DeliveryStatus, Settlement], Settlement
     return [swap(recording, "reconcile", make)]
 
 
-@bug("a failed redelivery cancels the schedule", 20)
+@bug("a failed redelivery cancels the schedule", 53)
 def _() -> Sequence[Patch]:
     return _manual_failure(lambda current, proposed: Settlement(status=DeliveryStatus.DEAD_LETTERED))
 
@@ -314,7 +317,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "cancel", make)]
 
 
-@bug("pending deliveries of a deleted endpoint are not cancelled", 48)
+@bug("pending deliveries of a deleted endpoint are not cancelled", 51)
 def _() -> Sequence[Patch]:
     def make(cancel: Any) -> Any:
         async def lazy(self: Dispatcher, key: Any, reason: CancelReason) -> None:
@@ -349,7 +352,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Rate, "after_restart", classmethod(lambda cls, per_second, now: cls(per_second)))]
 
 
-@bug("an Ordered endpoint gets its deliveries as they are due", 5)
+@bug("an Ordered endpoint gets its deliveries as they are due", 8)
 def _() -> Sequence[Patch]:
     return [
         swap(SQLiteStore, "claim", lambda claim: lambda *args, **rest: claim(*args, **(rest | {"ordered": False}))),
@@ -384,7 +387,7 @@ def _() -> Sequence[Patch]:
     return [swap(booting, "_lanes", make)]
 
 
-@bug("a Retry-After pauses the delivery, not the endpoint", 73)
+@bug("a Retry-After pauses the delivery, not the endpoint", 77)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(retry_after_ms=None))
 
@@ -394,17 +397,17 @@ def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(suspend_after_seconds=0))
 
 
-@bug("the circuit never opens", 20)
+@bug("the circuit never opens", 38)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 10**9)]
 
 
-@bug("the circuit opens too early", 219)
+@bug("the circuit opens too early", 127)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 5)]
 
 
-@bug("the circuit never closes", 73)
+@bug("the circuit never closes", 38)
 def _() -> Sequence[Patch]:
     def make(after_success: Any) -> Any:
         def sticky(state: Any, *, now_ms: int) -> Any:
@@ -420,7 +423,7 @@ def _() -> Sequence[Patch]:
     return [swap(pacing, "after_success", make)]
 
 
-@bug("an open circuit probes with everything at once", 127)
+@bug("an open circuit probes with everything at once", 153)
 def _() -> Sequence[Patch]:
     def reckless(self: Lane, now_ms: int) -> Wait | None:
         deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
@@ -429,7 +432,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Lane, "_scheduled_may_start", reckless)]
 
 
-@bug("an expired key signs", 17)
+@bug("an expired key signs", 2)
 def _() -> Sequence[Patch]:
     return [patch.object(signing, "_valid", lambda not_after_ms, now_ms: True)]
 
@@ -457,7 +460,7 @@ def _hold_without(reason: Reason) -> Sequence[Patch]:
     return [swap(Lane, "hold", make)]
 
 
-@bug("a Paused endpoint is sent to", 0)
+@bug("a Paused endpoint is sent to", 1)
 def _() -> Sequence[Patch]:
     return _hold_without(Reason.PAUSED)
 

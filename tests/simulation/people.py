@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from hookstead.delivery.intake import (
 )
 from hookstead.delivery.ports import Accepted, CallerId, Clash, Duplicate
 from simulation.ledger import Delivery, Offer
-from simulation.manifests import EVENT_TYPES, WIRE_CHANNELS, Editor
+from simulation.manifests import EVENT_TYPES, WIRE_CHANNELS, Editor, compiled
 from simulation.receivers import TESTING, Receivers
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class People:
     async def apply(self) -> None:
         assert self.engine is not None
         plan = self.editor.plan
-        config = plan.config()
+        config = compiled(plan)
         self.ledger.requested(config, plan)
         await self.engine.apply(config, running=RUNNING)
         if self.world.alive:
@@ -230,14 +231,18 @@ class People:
         self.world.note("wall clock steps by", step)
 
     async def fill_disk(self) -> None:
-        self.disk.full = not self.disk.full
-        self.world.excused = True
-        self.world.note("disk full", self.disk.full)
+        self.disk.full = self.world.excused = True
+        self.world.note("the disk is full")
+        await asyncio.sleep(self.world.people.choice((0.05, 2, 12)))
+        self.disk.full = False
+        self.world.note("the disk has room again")
 
     async def hiccups(self) -> None:
-        self.world.hiccups = not self.world.hiccups
-        self.world.excused = True
-        self.world.note("hiccups", self.world.hiccups)
+        self.world.hiccups = self.world.excused = True
+        self.world.note("the store has hiccups")
+        await asyncio.sleep(self.world.people.choice((0.05, 2, 12)))
+        self.world.hiccups = False
+        self.world.note("the store has none any more")
 
 
 Action = Callable[[People], Awaitable[None]]

@@ -38,6 +38,9 @@ from simulation.world import CrashPoint, Violation, World, pick
 PAUSES: Final = {0.0: 6, 0.003: 4, 0.05: 4, 1.0: 4, 8.0: 3, 45.0: 2, 400.0: 0.7, 7200.0: 0.15}
 """Seconds between two actions, on average, and how often."""
 
+REACH: Final = {CrashPoint.OPENING: 6, CrashPoint.CHECKPOINT: 3, CrashPoint.WRITING: 60, CrashPoint.SENDING: 8}
+"""A point is passed that often at most before the power fails there; 12 times where nothing is said."""
+
 PATIENCE: Final = (1, 4, 15, 40, 60, 60, 120, 120, 240, 480, 900, 1800, *[3600] * 60)
 """Seconds that the end waits, bit by bit, for what has to be waited for."""
 
@@ -149,8 +152,8 @@ class Simulation:
         editor = Editor(first_plan(shape), world.people)
         self.people = People(world, self.ledger, self.receivers, self.disk, editor)
         self.random = self.parts.random(self.seed, jitter=None)
-        self.lives = shape.choice((1, 2, 2, 3, 4))
-        self.steps = round(self.size * shape.choice((4, 8, 14, 20)))
+        self.lives = shape.choice((1, 2, 2, 3, 3))
+        self.steps = round(self.size * shape.choice((4, 7, 11, 18)))
         self.stalls = shape.choice((0.0, 0.01, 0.1))
         self.actions = {action: weight * shape.choice((0, 1, 1, 2)) for action, weight in ACTIONS.items()}
         self.actions[People.publish] = 10
@@ -158,10 +161,10 @@ class Simulation:
         self.settings = EngineSettings(
             user_agent="Hookstead/simulated",
             linger_seconds=shape.choice((0.0, 0.01)),
-            housekeeping_seconds=shape.choice((90.0, 900.0, 3600.0)),
+            housekeeping_seconds=shape.choice((200.0, 1800.0, 3600.0)),
             memory_jobs=shape.choice((4, 64, 4096)),
         )
-        if self.settings.housekeeping_seconds < 100:  # many rounds of it cost more than they show
+        if self.settings.housekeeping_seconds < 1000:  # many rounds of it cost more than they show
             self.pauses = {pause: weight for pause, weight in self.pauses.items() if pause < 100}
             self.receivers.longest_wish = 60
         self.finished = False
@@ -215,7 +218,7 @@ class Simulation:
         self.world.disarm()
         if self.lives > 0 and (self.crash is not None or power.random() < 0.8):
             point = self.crash or power.choice(list(CrashPoint))
-            countdown = {CrashPoint.OPENING: 6, CrashPoint.CHECKPOINT: 3, CrashPoint.WRITING: 60}.get(point, 20)
+            countdown = REACH.get(point, 12)
             self.world.arm(point, power.randint(1, countdown))
         self.world.note("a life begins", self.lives)
 
@@ -241,7 +244,9 @@ class Simulation:
         death = asyncio.ensure_future(self.world.died.wait())
         await asyncio.wait([working, death], return_when=asyncio.FIRST_COMPLETED)
         if working.done() and not self.world.died.is_set():
-            working.result()
+            error = working.exception()
+            if error is not None:
+                self.world.broke(f"the process ended by itself: {error!r}")
 
     async def _bury(self, store: WatchedStore) -> None:
         """Nothing of this life goes on."""
