@@ -152,7 +152,7 @@ def environment(**spec: Any) -> dict[str, Any]:
     return manifest("WebhookEnvironment", "default", {"state": "Enabled", "egress": egress, **spec})
 
 
-def secret(name: str, labelled: bool = True, **values: str) -> dict[str, Any]:
+def secret(name: str, *, labelled: bool = True, **values: Any) -> dict[str, Any]:
     """A Secret with the opt-in label."""
     labels = {"hookstead.dev/endpoint-secret": "true"} if labelled else {}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels}, "stringData": values}

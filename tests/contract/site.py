@@ -128,3 +128,33 @@ class Site:
 
     def test(self, name: str = "a", body: bytes = b"") -> Any:
         return self.dev.post(f"/v1/endpoints/{self.name(name)}/test", body)
+
+
+class Slot:
+    """An endpoint of a site that is there already, and gets the events of its own name only: saves a look at the
+    folder for each case of a table."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        self.site = site
+        self.name = name
+
+    def manifest(self, **spec: Any) -> dict[str, Any]:
+        return self.site.endpoint(self.name, eventTypes=[self.site.type(self.name)], **spec)
+
+    def answers(self, *answers: Answer | int) -> None:
+        self.site.answers(self.name, *answers)
+
+    def publish(self, data: Any = None) -> dict[str, Any]:
+        return self.site.publish(data, event=self.name)
+
+    def received(self) -> list[Received]:
+        return self.site.received(self.name)
+
+    def wait(self, count: int = 1, *, seconds: float = WAIT_SECONDS) -> list[Received]:
+        return self.site.wait(self.name, count, seconds=seconds)
+
+    def attempted(self, count: int = 1) -> Any:
+        return self.site.attempted(count, self.name)
+
+    def settled(self, status: str, *, attempts: int = 0, seconds: float = WAIT_SECONDS) -> Any:
+        return self.site.settled(status, self.name, attempts=attempts, seconds=seconds)

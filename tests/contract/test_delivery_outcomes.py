@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.processes import Answer, until
+from contract.site import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,21 +35,40 @@ SHORT = {"retry": {"scheduleSeconds": [1]}, "timeoutSeconds": 1}
 LONG = {"retry": {"scheduleSeconds": [600]}, "timeoutSeconds": 1}
 
 
-def attempt(site: Site, answer: Answer | int, **delivery: Any) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def slots(module_site: Site) -> dict[str, Iterator[Slot]]:
+    """Endpoints of which every case takes one: `long` ones are retried after the test, `short` ones after a second."""
+    made = {kind: [Slot(module_site, f"{kind}{number}") for number in range(60)] for kind in ("long", "short")}
+    module_site.apply(
+        *(slot.manifest(delivery=LONG) for slot in made["long"]),
+        *(slot.manifest(delivery=SHORT) for slot in made["short"]),
+    )
+    return {kind: iter(found) for kind, found in made.items()}
+
+
+@pytest.fixture
+def long(slots: dict[str, Iterator[Slot]]) -> Slot:
+    return next(slots["long"])
+
+
+@pytest.fixture
+def short(slots: dict[str, Iterator[Slot]]) -> Slot:
+    return next(slots["short"])
+
+
+def attempt(slot: Slot, answer: Answer | int) -> dict[str, Any]:
     """The first attempt's row, for a receiver that answers so."""
-    site.answers("a", answer)
-    site.apply(site.endpoint("a", delivery={**LONG, **delivery}))
-    site.publish({})
-    found: dict[str, Any] = site.attempted(1)["attempts"][0]
+    slot.answers(answer)
+    slot.publish({})
+    found: dict[str, Any] = slot.attempted(1)["attempts"][0]
     return found
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 226, 299])
-def test_any_2xx_is_success(site: Site, status: int) -> None:
-    site.answers("a", Answer(status, body=b"" if status == 204 else b"fine"))
-    site.apply(site.endpoint("a"))
-    site.publish({})
-    found = site.settled("Delivered")
+def test_any_2xx_is_success(long: Slot, status: int) -> None:
+    long.answers(Answer(status, body=b"" if status == 204 else b"fine"))
+    long.publish({})
+    found = long.settled("Delivered")
     (row,) = found["attempts"]
     assert row.keys() == ATTEMPT
     assert (row["number"], row["trigger"], row["outcome"]) == (1, "Scheduled", "Succeeded")
@@ -57,24 +77,23 @@ def test_any_2xx_is_success(site: Site, status: int) -> None:
     assert found["nextAttemptTime"] is None
 
 
-def test_the_response_body_is_kept_up_to_16_kib_and_success_does_not_wait_for_the_rest(site: Site) -> None:
+def test_the_response_body_is_kept_up_to_16_kib_and_success_does_not_wait_for_the_rest(long: Slot) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
-    site.answers("a", Answer(raw=head + b"x" * 16384, stall=10))
-    site.apply(site.endpoint("a", delivery=LONG))
-    site.publish({})
-    row = site.settled("Delivered")["attempts"][0]
+    long.answers(Answer(raw=head + b"x" * 16384, stall=10))
+    long.publish({})
+    row = long.settled("Delivered")["attempts"][0]
     assert row["responseBody"] == "x" * 16384
     assert row["durationMilliseconds"] < 900
 
 
-def test_a_body_longer_than_16_kib_that_ends_is_success_and_cut(site: Site) -> None:
-    row = attempt(site, Answer(200, body=b"y" * 100_000))
+def test_a_body_longer_than_16_kib_that_ends_is_success_and_cut(long: Slot) -> None:
+    row = attempt(long, Answer(200, body=b"y" * 100_000))
     assert row["outcome"] == "Succeeded"
     assert row["responseBody"] == "y" * 16384
 
 
-def test_a_body_is_kept_as_text_whatever_it_holds(site: Site) -> None:
-    row = attempt(site, Answer(200, body=b"\x00\xff\xfe nul and no utf-8", headers={"content-encoding": "gzip"}))
+def test_a_body_is_kept_as_text_whatever_it_holds(long: Slot) -> None:
+    row = attempt(long, Answer(200, body=b"\x00\xff\xfe nul and no utf-8", headers={"content-encoding": "gzip"}))
     assert row["outcome"] == "Succeeded"
     assert "nul and no utf-8" in row["responseBody"]
 
@@ -90,39 +109,43 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("raw", BROKEN)
-def test_an_answer_that_breaks_off_or_is_no_http_is_protocol(site: Site, raw: bytes) -> None:
-    row = attempt(site, Answer(raw=raw))
+def test_an_answer_that_breaks_off_or_is_no_http_is_protocol(long: Slot, raw: bytes) -> None:
+    row = attempt(long, Answer(raw=raw))
     assert (row["outcome"], row["errorCode"]) == ("Failed", "protocol")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", stall=10),
-        Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-le", stall=10),
-        Answer(raw=b"", stall=10),
-        Answer(wait=3),
-        Answer(raw=b"HTTP/1.1 200 OK\r\n\r\nuntil the end", stall=10),
-    ],
-)
-def test_an_answer_that_stalls_is_timeout(site: Site, answer: Answer) -> None:
-    row = attempt(site, answer)
-    assert (row["outcome"], row["errorCode"]) == ("Failed", "timeout")
-    assert 900 <= row["durationMilliseconds"] < 2500
+STALLS = [
+    Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", stall=10),
+    Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-le", stall=10),
+    Answer(raw=b"", stall=10),
+    Answer(wait=3),
+    Answer(raw=b"HTTP/1.1 200 OK\r\n\r\nuntil the end", stall=10),
+]
 
 
-def test_a_body_that_ends_with_the_connection_is_success(site: Site) -> None:
-    row = attempt(site, Answer(raw=b"HTTP/1.1 200 OK\r\n\r\nuntil the end"))
+def test_an_answer_that_stalls_is_timeout(slots: dict[str, Iterator[Slot]]) -> None:
+    stalled = [(next(slots["long"]), answer) for answer in STALLS]
+    for slot, answer in stalled:
+        slot.answers(answer)
+        slot.publish({})
+    for slot, answer in stalled:
+        row = slot.attempted(1)["attempts"][0]
+        assert (row["outcome"], row["errorCode"]) == ("Failed", "timeout"), answer
+        assert 900 <= row["durationMilliseconds"] < 2500
+
+
+def test_a_body_that_ends_with_the_connection_is_success(long: Slot) -> None:
+    row = attempt(long, Answer(raw=b"HTTP/1.1 200 OK\r\n\r\nuntil the end"))
     assert (row["outcome"], row["responseBody"]) == ("Succeeded", "until the end")
 
 
-def test_interim_answers_are_passed_over(site: Site) -> None:
-    row = attempt(site, Answer(raw=b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"))
+def test_interim_answers_are_passed_over(long: Slot) -> None:
+    row = attempt(long, Answer(raw=b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"))
     assert (row["outcome"], row["statusCode"]) == ("Succeeded", 204)
 
 
-def test_a_close_before_the_first_byte_of_an_answer_is_connect(site: Site) -> None:
-    row = attempt(site, Answer(raw=b""))
+def test_a_close_before_the_first_byte_of_an_answer_is_connect(long: Slot) -> None:
+    row = attempt(long, Answer(raw=b""))
     assert (row["outcome"], row["errorCode"], row["statusCode"]) == ("Failed", "connect", 0)
     assert row["responseBody"] is None
 
@@ -162,23 +185,24 @@ def test_a_receiver_that_speaks_no_tls_is_tls(site: Site, plain: str) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])
-def test_redirects_are_failures_and_never_followed(site: Site, status: int) -> None:
-    target = site.path("elsewhere")
-    row = attempt(site, Answer(status, headers={"location": site.receiver.url + target}))
+def test_redirects_are_failures_and_never_followed(long: Slot, status: int) -> None:
+    target = long.site.path("elsewhere")
+    row = attempt(long, Answer(status, headers={"location": long.site.receiver.url + target}))
     assert (row["outcome"], row["statusCode"], row["errorCode"]) == ("Failed", status, "http-status")
     time.sleep(0.2)
-    assert site.receiver.received(target) == []
+    assert long.site.receiver.received(target) == []
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 502, 503, 599])
-def test_other_answers_are_http_status_and_retried_on_the_schedule(site: Site, status: int) -> None:
-    site.answers("a", status, 204)
-    site.apply(site.endpoint("a", delivery=SHORT))
-    site.publish({})
-    found = site.settled("Delivered")
-    first, second = found["attempts"]
-    assert (first["errorCode"], first["statusCode"], first["number"]) == ("http-status", status, 1)
-    assert (second["errorCode"], second["number"], found["attemptCount"]) == (None, 2, 2)
+def test_other_answers_are_http_status_and_retried_on_the_schedule(slots: dict[str, Iterator[Slot]]) -> None:
+    failing = [(next(slots["short"]), status) for status in (400, 401, 404, 422, 429, 500, 502, 503, 599)]
+    for slot, status in failing:
+        slot.answers(status, 204)
+        slot.publish({})
+    for slot, status in failing:
+        found = slot.settled("Delivered")
+        first, second = found["attempts"]
+        assert (first["errorCode"], first["statusCode"], first["number"]) == ("http-status", status, 1)
+        assert (second["errorCode"], second["number"], found["attemptCount"]) == (None, 2, 2)
 
 
 def seconds_between(site: Site) -> list[float]:
@@ -265,13 +289,12 @@ def moment(text: str) -> float:
     ("value", "seconds"),
     [("100000", 86400), ("86400", 86400), ("99999999999999999999", 86400), ("1000", 1000), ("date", 1000)],
 )
-def test_retry_after_is_at_most_24_hours(site: Site, value: str, seconds: int) -> None:
+def test_retry_after_is_at_most_24_hours(short: Slot, value: str, seconds: int) -> None:
     if value == "date":
         value = formatdate(time.time() + seconds, usegmt=True)
-    site.answers("a", Answer(503, headers={"retry-after": value}))
-    site.apply(site.endpoint("a", delivery=SHORT))
-    site.publish({})
-    found = site.attempted(1)
+    short.answers(Answer(503, headers={"retry-after": value}))
+    short.publish({})
+    found = short.attempted(1)
     wait = moment(found["nextAttemptTime"]) - moment(found["attempts"][0]["time"])
     assert wait == pytest.approx(seconds, abs=2)
 
@@ -284,12 +307,14 @@ def test_a_retry_after_never_shortens_the_wait(site: Site) -> None:
     assert 79 <= moment(found["nextAttemptTime"]) - moment(found["attempts"][0]["time"]) <= 121
 
 
-@pytest.mark.parametrize(("status", "value"), [(500, "30"), (404, "30"), (503, "soon"), (503, "-5"), (302, "30")])
-def test_a_retry_after_on_another_answer_or_of_another_form_is_nothing(site: Site, status: int, value: str) -> None:
-    site.answers("a", Answer(status, headers={"retry-after": value}), 204)
-    site.apply(site.endpoint("a", delivery=SHORT))
-    site.publish({})
-    site.settled("Delivered", seconds=5)
+def test_a_retry_after_on_another_answer_or_of_another_form_is_nothing(slots: dict[str, Iterator[Slot]]) -> None:
+    cases = [(500, "30"), (404, "30"), (503, "soon"), (503, "-5"), (302, "30")]
+    failing = [next(slots["short"]) for _ in cases]
+    for slot, (status, value) in zip(failing, cases, strict=True):
+        slot.answers(Answer(status, headers={"retry-after": value}), 204)
+        slot.publish({})
+    for slot in failing:
+        slot.settled("Delivered", seconds=5)
 
 
 def test_a_schedule_longer_than_retry_after_leaves_other_deliveries_to_the_retry_after(site: Site) -> None:

@@ -157,16 +157,21 @@ def test_without_a_declared_type_that_it_selects_the_type_is_hookstead_test(site
     assert site.received("a")[0].json["type"] == "hookstead.test"
 
 
+@pytest.fixture(scope="module")
+def ready(module_site: Site) -> Site:
+    """A site with one endpoint."""
+    module_site.apply(module_site.endpoint("a"))
+    return module_site
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b" "])
-def test_the_body_of_a_test_is_optional(site: Site, body: bytes) -> None:
-    site.apply(site.endpoint("a"))
-    assert site.test("a", body).status == 200
+def test_the_body_of_a_test_is_optional(ready: Site, body: bytes) -> None:
+    assert ready.test("a", body).status == 200
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b'{"eventType":7}', b'{"type":"x"}', b'{"eventType":"a b"}'])
-def test_a_broken_body_of_a_test_is_400(module_site: Site, body: bytes) -> None:
-    module_site.apply(module_site.endpoint("a"))
-    module_site.test("a", body).problem(400)
+def test_a_broken_body_of_a_test_is_400(ready: Site, body: bytes) -> None:
+    ready.test("a", body).problem(400)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +183,9 @@ def test_a_broken_body_of_a_test_is_400(module_site: Site, body: bytes) -> None:
         (Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"), 200, "protocol"),
     ],
 )
-def test_a_test_that_fails_says_how(site: Site, answer: Any, status: int, code: str) -> None:
-    site.apply(site.endpoint("a"))
-    site.answers("a", answer)
-    result = site.test("a").json
+def test_a_test_that_fails_says_how(ready: Site, answer: Any, status: int, code: str) -> None:
+    ready.answers("a", answer)
+    result = ready.test("a").json
     assert (result["outcome"], result["statusCode"], result["errorCode"]) == ("Failed", status, code)
 
 

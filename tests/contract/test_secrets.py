@@ -49,23 +49,42 @@ def test_a_signing_secret_that_the_endpoint_does_not_own_is_left_alone(site: Sit
     assert site.received("a") == []
 
 
-@pytest.mark.parametrize("value", ["a\nb", "é", "x" * 1025, "\x00", "a\rb"])
-def test_a_header_from_a_secret_that_no_header_can_be_is_secret_invalid(site: Site, value: str) -> None:
-    ref = {"secretKeyRef": {"name": site.name("keys"), "key": "one"}}
-    site.apply(secret(site.name("keys"), one=value), site.endpoint("a", headers=[{"name": "x-a", "valueFrom": ref}]))
-    assert site.condition("ResolvedRefs") == ("False", "SecretInvalid")
+BAD_VALUES = ("a\nb", "é", "x" * 1025, "\x00", "a\rb")
+BAD_URLS = ("nonsense", "http://10.0.0.1/x", "http://user@127.0.0.1/", "", "http://a b/")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://10.0.0.1/x", "http://user@127.0.0.1/", "", "http://a b/"])
+@pytest.fixture(scope="module")
+def wrong(module_site: Site) -> Site:
+    """Endpoints whose Secrets hold what cannot be used."""
+    site = module_site
+    values: dict[str, Any] = {f"v{index}": value for index, value in enumerate(BAD_VALUES)}
+    urls: dict[str, Any] = {f"u{index}": url for index, url in enumerate(BAD_URLS)}
+
+    def ref(data_key: str) -> dict[str, Any]:
+        return {"secretKeyRef": {"name": site.name("keys"), "key": data_key}}
+
+    site.apply(
+        secret(site.name("keys"), **values, **urls),
+        *(site.endpoint(name, headers=[{"name": "x-a", "valueFrom": ref(name)}]) for name in values),
+        *(site.endpoint(name, url=None, urlFrom=ref(name)) for name in urls),
+    )
+    return site
+
+
+@pytest.mark.parametrize("value", BAD_VALUES)
+def test_a_header_from_a_secret_that_no_header_can_be_is_secret_invalid(wrong: Site, value: str) -> None:
+    assert wrong.condition("ResolvedRefs", f"v{BAD_VALUES.index(value)}") == ("False", "SecretInvalid")
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_a_url_from_a_secret_that_cannot_be_dialled_makes_the_endpoint_not_ready_and_is_not_repeated(
-    site: Site, url: str
+    wrong: Site, url: str
 ) -> None:
-    ref = {"secretKeyRef": {"name": site.name("keys"), "key": "url"}}
-    site.apply(secret(site.name("keys"), url=url), site.endpoint("a", url=None, urlFrom=ref))
-    assert site.condition("Ready")[0] == "False"
-    assert site.condition("Ready")[1] in ("SecretInvalid", "InvalidSpec")
+    name = f"u{BAD_URLS.index(url)}"
+    assert wrong.condition("Ready", name)[0] == "False"
+    assert wrong.condition("Ready", name)[1] in ("SecretInvalid", "InvalidSpec")
     if url:
-        assert url not in json.dumps(site.status("a"))
+        assert url not in json.dumps(wrong.status(name))
 
 
 def test_neither_url_nor_both_are_valid(site: Site) -> None:
