@@ -74,6 +74,10 @@ simulate: $(READY) ## The engine through simulated lives and power failures: SEE
 mutants: $(READY) ## Put known bugs into the engine, one by one: does the simulator notice each?
 	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.mutants $(ARGS)
 
+.PHONY: promises
+promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: a quarter of an hour
+	@$(PYTHON) tests/simulation/promises.py collect --seeds $(SEEDS)
+
 .PHONY: bench
 bench: $(READY) ## The benchmarks, with the machine's description
 	$(PYTHON) benchmarks/pipeline.py $(ARGS)
