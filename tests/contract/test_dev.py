@@ -202,6 +202,49 @@ def test_generated_keys_live_in_the_state_folder_and_survive_a_restart(own_dev: 
             Webhook(before[0]).verify(one.body, one.headers)
 
 
+def test_of_two_objects_the_older_is_the_first_by_path_then_by_document(own_dev: Any) -> None:
+    site = own_dev()
+
+    def channel(name: str) -> dict[str, Any]:
+        return manifest("WebhookChannel", name, {"channelName": "same"})
+
+    def winner() -> list[str]:
+        found = []
+        for one in site.dev.list("/v1/channels"):
+            told = {each["type"]: each["status"] for each in one["conditions"]}
+            if one["channelName"] == "same" and told["Accepted"] == "True":
+                found.append(one["name"])
+        return found
+
+    site.dev.apply("m", channel("second"), channel("third"))
+    assert winner() == ["second"]
+    site.dev.apply("a", channel("first"))
+    assert winner() == ["first"], "the path counts, not the time"
+
+
+def test_a_stop_does_not_wait_for_streams_and_idle_connections(own_dev: Any) -> None:
+    import socket
+
+    site = own_dev()
+    host, _, port = site.dev.address.rpartition(":")
+    lines = {
+        "stream": b"GET /v1/activity/stream HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "idle": b"GET /v1/endpoints HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "nothing": b"",
+        "half": b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{",
+    }
+    opened = {name: socket.create_connection((host, int(port))) for name in lines}
+    for name, data in lines.items():
+        opened[name].sendall(data)
+    assert opened["stream"].recv(10)
+    assert opened["idle"].recv(10)
+    began = time.monotonic()
+    assert site.dev.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 8
+    for one in opened.values():
+        one.close()
+
+
 def test_a_second_process_on_the_same_state_folder_exits_1_with_a_message(own_dev: Any) -> None:
     site = own_dev()
     ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")

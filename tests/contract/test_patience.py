@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contract.processes import Receiver
+
+
+class Slow:
+    """A request that stalls after these bytes; when its connection ended, and what came back."""
+
+    def __init__(self, address: str, data: bytes) -> None:
+        host, _, port = address.rpartition(":")
+        self.began = time.monotonic()
+        self.ended = float("inf")
+        self.answer = b""
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
+        self._socket.sendall(data)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._socket, contextlib.suppress(OSError):
+            while chunk := self._socket.recv(65536):
+                self.answer += chunk
+        self.ended = time.monotonic()
+
+    def seconds(self) -> float:
+        """How long it was let live."""
+        self._thread.join(60)
+        return self.ended - self.began
+
+
+@pytest.fixture(scope="module")
+def stalled(patient: Site) -> dict[str, Slow]:
+    """Requests that never end, begun together with everything else here."""
+    head = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    address = patient.dev.address
+    return {
+        "headers": Slow(address, head),
+        "body": Slow(address, head + b'content-length: 100\r\n\r\n{"type":'),
+        "chunks": Slow(address, head + b"transfer-encoding: chunked\r\n\r\n5\r\n{"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +80,14 @@ def patient(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
         site.publish({}, event="suspend")
         site.publish({}, event="auto")
         yield site
+
+
+def test_headers_have_10_seconds_and_a_body_30(stalled: dict[str, Slow]) -> None:
+    assert 9 <= stalled["headers"].seconds() <= 13
+    for name in ("body", "chunks"):
+        assert 29 <= stalled[name].seconds() <= 33
+        assert stalled[name].answer.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in stalled[name].answer
 
 
 def test_ten_failures_within_30_seconds_do_not_open_the_circuit(patient: Site) -> None:

@@ -229,12 +229,23 @@ def test_invalid_replays_are_not_accepted(site: Site) -> None:
         assert told["Stalled"][0] == "True"
 
 
-def test_a_replay_runs_outside_the_order_and_an_erased_payload_is_not_replayed(site: Site) -> None:
+def test_an_erased_payload_is_not_replayed(site: Site) -> None:
     ids = dead_letters(site, 2)
     assert site.dev.ask("DELETE", f"/v1/events/{ids[0]}/payload").status == 204
     site.apply(replay(site), file="-replay")
     assert ended(site)["selected"] == 1
     assert {one["status"] for one in site.deliveries("a")} == {"DeadLettered", "Delivered"}
+
+
+def test_a_replay_runs_outside_the_order(site: Site) -> None:
+    missed = site.publish({"n": 1})["id"]
+    site.answers("a", 500, 204)
+    site.apply(site.endpoint("a", delivery={"ordering": "Ordered", "retry": {"scheduleSeconds": [600]}}))
+    blocking = site.publish({"n": 2})["id"]
+    site.attempted(1)
+    site.apply(replay(site, select="Missed"), file="-replay")
+    assert ended(site)["delivered"] == 1
+    assert [one.id for one in site.received("a")] == [blocking, missed]
 
 
 def test_a_paused_endpoint_holds_a_replay_that_runs(site: Site) -> None:

@@ -196,6 +196,14 @@ def test_while_it_drains_ingest_and_readyz_are_503_and_what_is_in_flight_is_fini
         assert again.settled("Delivered")["attemptCount"] == 1
 
 
+def test_a_wrong_method_says_which_are_right(shared_dev: Any) -> None:
+    assert set(shared_dev.ask("PUT", "/v1/events").headers["allow"].replace(" ", "").split(",")) == {
+        "GET",
+        "HEAD",
+        "POST",
+    }
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
