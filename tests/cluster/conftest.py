@@ -19,11 +19,20 @@ CRDS = HERE.parent.parent / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 
+GROUPS = {
+    "test_contract_conditions": "cluster-contract",
+    "test_contract_delivery": "cluster-contract",
+    "test_contract_edges": "cluster-outages",
+    "test_contract_outages": "cluster-outages",
+}
+"""The long modules, which wait more than they compute, beside the others."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the folder into one xdist group, so that one worker runs it and one server is started."""
+    """Put the folder into a few xdist groups: one worker runs a group, and one server is started for it."""
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.stem, "cluster")))
 
 
 @pytest.fixture(scope="session")
