@@ -20,7 +20,8 @@ unexport $(filter-out HOOKSTEAD_REQUIRE_ALL HOOKSTEAD_OFFLINE,$(filter HOOKSTEAD
 
 SOURCES := $(wildcard controller tests benchmarks examples)
 TYPED := $(wildcard controller tests benchmarks)
-WORKERS ?= auto
+# More than two cores' worth: the tests of processes wait more than they compute.
+WORKERS ?= 4
 ARGS ?=
 SEEDS ?= 0:5000
 
