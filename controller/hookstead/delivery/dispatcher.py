@@ -253,6 +253,8 @@ class Dispatcher:
             if lane is not None and lane.key == key:
                 lane.intervened_ms = self._clock.now_ms()
                 self._give_back_erased(lane, event_id)
+                self.left_in_store(lane)  # in order, the next one waited for this
+                self.pump(lane)
         self._erased[event_id] = None
         if len(self._erased) > ERASED_LIMIT:
             self._erased.popitem(last=False)
@@ -269,7 +271,7 @@ class Dispatcher:
             for job in [job for job in queue if job.event_id == event_id]:
                 queue.remove(job)
                 self._budget.remove(job)
-                self._spawn(self._give_back([job.delivery_id]))
+                self._spawn(self._give_back([job.delivery_id], lane))
 
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
         """As `cancel`, without waiting for it."""
@@ -367,6 +369,8 @@ class Dispatcher:
     def resync(self) -> None:
         """Recompute every timer from the wall clock, which may have stepped."""
         for lane in tuple(self.lanes.values()):
+            # In order, what all others wait for may have expired.
+            lane.backlog = lane.backlog or (lane.ordered and lane.activity.counts.pending > 0)
             if lane.next_due_ms is not None or lane.backlog:
                 self._wakeups.cancel(lane)
                 self.pump(lane)

@@ -15,7 +15,7 @@ from engine_bench import OK, Bench, event, on_bench, status
 from hookstead.delivery.lane import Lane
 from hookstead.delivery.ports import Accepted, DeliveryStatus, EndpointKey, Trigger
 from hookstead.delivery.wakeups import Wakeups
-from hookstead.resources.kinds import DeliverySpec, EndpointState, Ordering
+from hookstead.resources.kinds import DeliverySpec, EndpointState, Ordering, RetrySpec
 
 Scenario = Callable[[Bench], Awaitable[None]]
 ORDERED = DeliverySpec(ordering=Ordering.ORDERED)
@@ -73,6 +73,29 @@ def test_an_erased_payload_is_not_sent_from_memory(bench: Any) -> None:
         await b.stop()
 
     assert len(bench(scenario).transport.sent) == 2
+
+
+@pytest.mark.parametrize("rate", [None, 1])
+def test_in_order_the_next_delivery_does_not_wait_for_one_whose_payload_was_erased(bench: Any, rate: int | None) -> None:
+    """The rate keeps the first one in memory, a failure puts it off for an hour."""
+
+    async def scenario(b: Bench) -> None:
+        retry = RetrySpec(schedule_seconds=(3600,))
+        spec = DeliverySpec(ordering=Ordering.ORDERED, requests_per_second=rate, retry=retry)
+        b.transport.scripts["e"] = [OK if rate else status(500), OK]
+        await b.start(config(endpoint("e", delivery=spec)))
+        if rate:
+            await b.publish()
+        first, _ = await b.publish(event(), event())
+        await b.pass_time(0.1)
+        assert isinstance(first, Accepted)
+        assert await b.engine.erase(first.id)
+        await b.pass_time(5)
+        *_, erased, second = await b.deliveries()
+        assert (erased.status, second.status) == (DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED)
+        await b.stop()
+
+    bench(scenario)
 
 
 def test_a_redelivery_of_what_is_under_way_is_made_behind_it(bench: Any) -> None:
