@@ -147,10 +147,10 @@ class Engine:
         async with self._applying:
             self._publisher.apply(config)
             self._config, self._running = config, running
+            self._replayer.apply(config)  # before anything is awaited: it must not deliver to what is being cancelled
             await self._dispatcher.apply(config)
             for endpoint in config.endpoints:
                 self._resume_if_asked(endpoint.identity.name, endpoint.resume_requested_at)
-            self._replayer.apply(config)
             self._dispatcher.versions.transition()
 
     def _resume_if_asked(self, name: str, request: str | None) -> None:

@@ -183,6 +183,8 @@ class Replayer:
         page = await self._store.replay_candidates(
             window, limit=self._pace.page_with_data if with_data else self._pace.page, with_data=with_data
         )
+        if self._endpoint(window.uid) is not endpoint:
+            return  # edited, disabled or deleted meanwhile: the page is looked at again, if at all
         deliveries = self._deliveries(replay, endpoint, page, row)
         made = await self._store.advance_replay(window, page, deliveries, now_ms=self._clock.now_ms())
         if made:
