@@ -10,6 +10,10 @@ from typing import Final
 from hookstead.cli import scan
 from hookstead.cli.assemble import Raw, is_ours, is_secret, namespace_of
 from hookstead.cli.state_folder import StateFolder
+from hookstead.resources.kinds import GROUP, Kind
+from hookstead.resources.suggestion import did_you_mean
+
+_KINDS: Final = frozenset(kind.value for kind in Kind)
 
 ReadText = Callable[[str, str], Sequence[Raw]]
 """The objects of a manifest's text, Lists taken apart; the second argument names the file. Raises ValueError with the
@@ -98,10 +102,18 @@ class ManifestFolder:
         try:
             text = self._read(name)
             objects = tuple(self._read_text(text, str(self.path / name)))
+            self._require_known_kinds(name, objects)
         except ValueError as problem:
             return self._last_good(name, stamp, known, str(problem))
         self._state.keep_last_good(name, text)
         return _File(stamp, objects)
+
+    def _require_known_kinds(self, name: str, objects: Sequence[Raw]) -> None:
+        """A mistyped kind must not read as a deletion of the object that it was: the whole file is unreadable."""
+        for raw in objects:
+            kind = str(raw.get("kind"))
+            if is_ours(raw) and kind not in _KINDS:
+                raise ValueError(f"{self.path / name}: {GROUP} has no kind {kind!r}{did_you_mean(kind, _KINDS)}")
 
     def _read(self, name: str) -> str:
         try:

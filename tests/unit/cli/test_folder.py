@@ -113,3 +113,15 @@ def test_a_folder_that_vanishes_deletes_nothing(path: Path) -> None:
     folder.settled_change()
     assert folder.settled_change()
     assert folder.contents().troubles == ()
+
+
+def test_a_mistyped_kind_is_no_deletion(path: Path) -> None:
+    write(path, "a.yaml", channel("a"), at=1)
+    folder = opened(path)
+    assert names(folder) == ["a"]
+    write(path, "a.yaml", channel("a").replace("WebhookChannel", "WebhookChanel"), at=2)
+    contents = folder.contents()
+    assert [raw["metadata"]["name"] for raw in contents.objects] == ["a"]
+    (trouble,) = contents.troubles
+    assert "hookstead.dev has no kind 'WebhookChanel' (did you mean \"WebhookChannel\"?)" in trouble
+    assert "Its last readable version is used further (1 objects)." in trouble
