@@ -7,7 +7,7 @@ import hmac
 import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hookstead.delivery.engine import Engine
@@ -17,6 +17,8 @@ from hookstead.delivery.ports import (
     NewEvent,
     OutboundRequest,
     RecentAttempt,
+    ReplayDelivery,
+    ReplayWindow,
     SendResult,
 )
 from hookstead.resources.kinds import EndpointState, PayloadFormat
@@ -46,12 +48,18 @@ class Offer:
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One delivery as the world knows it. `next_ms`: when the schedule allows the next attempt, at the earliest."""
+    """One delivery as the world knows it. `next_ms`: when the schedule allows the next attempt, at the earliest.
+
+    `made_by` is the replay that made it, if one did; `made` is None while nobody knows whether it is stored. `armed`:
+    replays that may have re-armed it, and when it would be due then; `replays`: those that have.
+    """
 
     id: str
     offer: Offer
     key: EndpointKey
     next_ms: int
+    at: float
+    form: PayloadFormat = PayloadFormat.STANDARD_WEBHOOKS
     attempts: int = 0
     scheduled: int = 0
     lost: int = 0
@@ -62,6 +70,10 @@ class Delivery:
     used_up: bool = False
     asked: bool = False
     open: Send | None = None
+    made_by: str | None = None
+    made: bool | None = True
+    armed: dict[str, int] = field(default_factory=dict)
+    replays: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +104,6 @@ class Ledger:
         self.accepting = 0
         self.records = Records()
         self._engine: Engine | None = None
-        self._targets: dict[tuple[str, EndpointKey], Delivery] = {}
         self._plans: list[tuple[DeliveryConfig, Plan]] = []
         self._seen: DeliveryConfig | None = None
         self._plan = Plan()
@@ -170,12 +181,57 @@ class Ledger:
                 chosen == wanted, "selection of", event.type, event.channels, event.data, "is", chosen, "not", wanted
             )
             for new in event.deliveries:
-                delivery = Delivery(new.id, offer, new.endpoint, event.accepted_ms)
-                self.deliveries[new.id] = self._targets[event.id, new.endpoint] = delivery
+                delivery = Delivery(new.id, offer, new.endpoint, event.accepted_ms, offer.at, form=new.payload_format)
+                self.deliveries[new.id] = delivery
 
     def settled(self, event: NewEvent, *, stored: bool) -> None:
         """The store answered for the event, or the power failed and its file was read."""
         self.offers[event.id].stored = stored
+
+    # ------------------------------------------------------------------------------------------------- replays
+
+    def replaying(self, window: ReplayWindow, items: Sequence[ReplayDelivery]) -> None:
+        """The engine is about to store these deliveries of a replay, or to re-arm these dead letters."""
+        plan = self.in_force()
+        target = plan.of(window.endpoint)
+        require = self.world.require
+        for item in items:
+            if item.rearm:
+                self.deliveries[item.delivery_id].armed[window.uid] = item.due_ms
+                continue
+            offer = self.offers[item.event_id]
+            inside = window.since_ms <= offer.event.accepted_ms < window.until_ms
+            require(inside, window.uid, "delivers", item.event_id, "which is outside its window")
+            selected = target is not None and plan.selects(target, seen_by_selection(offer.event))
+            require(selected, window.uid, "delivers", item.event_id, "which the endpoint does not select")
+            self.deliveries[item.delivery_id] = Delivery(
+                item.delivery_id,
+                offer,
+                window.endpoint,
+                item.due_ms,
+                self.world.clock.seconds,
+                form=item.payload_format,
+                made_by=window.uid,
+                made=None,
+            )
+
+    def _replayed(self, delivery: Delivery, row: Row) -> None:
+        """Learn from its row what a replay did to a delivery; none does it twice."""
+        if delivery.made is None:
+            delivery.made = True
+            twins = [
+                one
+                for one in self.deliveries.values()
+                if one is not delivery and one.made and one.made_by == delivery.made_by and one.offer is delivery.offer
+            ]
+            self.world.require(not twins, delivery.made_by, "delivers", delivery.offer.event.id, "twice")
+        due_ms = delivery.armed.get(row.replay or "")
+        if due_ms is not None and row.replay is not None and row.replay not in delivery.replays:
+            delivery.replays.add(row.replay)
+            delivery.at = self.world.clock.seconds
+            delivery.scheduled, delivery.used_up, delivery.hopeless = 0, False, False
+            delivery.next_ms = due_ms
+            self.world.stats["re-armed"] += 1
 
     def aged(self, offer: Offer) -> bool:
         """Whether retention may have taken it, by a wall clock that was stepped back, too."""
@@ -183,7 +239,7 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------- attempts
 
-    def sending(self, request: OutboundRequest, *, test: bool) -> Send:
+    def sending(self, request: OutboundRequest, delivery_id: str, *, test: bool) -> Send:
         """A request leaves. Everything that may forbid it is asked."""
         plan, key, now_ms = self.in_force(), request.endpoint, self.world.now_ms()
         headers = dict(request.headers)
@@ -199,13 +255,16 @@ class Ledger:
         if test:
             self.world.require(found.state is not EndpointState.DISABLED, "a test to", key, "which is disabled")
             return Send(self._sends, None, key, now_ms, True, found)
-        delivery = self._targets.get((message_id, key))
-        self.world.require(delivery, message_id, "is sent to", key, "which was not selected for it")
+        delivery = self.deliveries.get(delivery_id)
+        mine = delivery is not None and delivery.offer.event.id == message_id and delivery.key == key
+        self.world.require(mine, message_id, "is sent to", key, "which was not selected for it")
         assert delivery is not None
         row = self.records.delivery(delivery.id)
         self.world.require(row, delivery.id, "is sent before it is stored")
         assert row is not None
-        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found, found.ordered)
+        self._replayed(delivery, row)
+        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found)
+        send.ordered = found.ordered and row.in_order
         self._permitted(send, delivery, row, plan)
         self.world.require(_body(delivery, found, request.body), "other bytes than the producer's", request.body)
         delivery.open = send
@@ -317,6 +376,7 @@ class Ledger:
 
     def _on_disk(self, delivery: Delivery, row: Row) -> None:
         """The delivery's open attempt is on the disk, and `row` is what it made of the delivery."""
+        self._replayed(delivery, row)
         send, delivery.open = delivery.open, None
         assert send is not None
         assert send.result is not None
@@ -371,8 +431,17 @@ class Ledger:
             if offer.stored is None:
                 self.settled(offer.event, stored=self.records.has_event(offer.event.id))
         for delivery in self.deliveries.values():
-            if delivery.open is not None:
-                self._resolve(delivery, delivery.open)
+            self._revive(delivery)
+
+    def _revive(self, delivery: Delivery) -> None:
+        if delivery.made is None or delivery.armed.keys() - delivery.replays:
+            row = self.records.delivery(delivery.id)
+            if row is not None:
+                self._replayed(delivery, row)
+            delivery.made = bool(delivery.made)
+            delivery.armed = {uid: due for uid, due in delivery.armed.items() if uid in delivery.replays}
+        if delivery.open is not None:
+            self._resolve(delivery, delivery.open)
 
     def _resolve(self, delivery: Delivery, send: Send) -> None:
         row = self.records.delivery(delivery.id)
@@ -394,7 +463,7 @@ class Ledger:
         for row in rows:
             self._row(row, self.deliveries.get(row.id))
         for delivery in self.deliveries.values():
-            if delivery.offer.stored and delivery.id not in known:
+            if delivery.offer.stored and delivery.made and delivery.id not in known:
                 self.world.require(self.aged(delivery.offer), delivery.id, "was accepted and is gone too soon")
         self._counts()
         if self._engine is not None and not self.world.stepped_back_ms:
@@ -421,6 +490,7 @@ class Ledger:
         require = self.world.require
         require(delivery is not None, row.id, "was never made")
         assert delivery is not None
+        self._replayed(delivery, row)
         require(delivery.offer.stored is not False, row.id, "is there although its event was refused")
         require(row.attempts >= delivery.attempts, row.id, "forgot an attempt")
         require(not delivery.succeeded or row.status is DELIVERED, row.id, "was Delivered and is", row.status)
@@ -445,14 +515,14 @@ class Ledger:
         elif row.reason == "Expired":
             just = self.world.latest_ms >= delivery.offer.event.accepted_ms + self._shortest_payload_days * DAY_MS
         else:
-            just = delivery.offer.at <= self._off_until.get(delivery.key, NEVER)
+            just = delivery.at <= self._off_until.get(delivery.key, NEVER)
         self.world.require(just, row.id, "is Cancelled", row.reason, "without a cause")
 
     def _counts(self) -> None:
         """accepted = delivered + dead-lettered + pending + cancelled, per endpoint."""
         accepted: dict[EndpointKey, int] = defaultdict(int)
         for delivery in self.deliveries.values():
-            accepted[delivery.key] += delivery.offer.stored is True
+            accepted[delivery.key] += delivery.offer.stored is True and delivery.made is True
         for key, counts in self.records.counts().items():
             total = sum(counts[1:])
             self.world.require(counts[0] == total, key, "was given", counts[0], "deliveries, has", total)
@@ -476,7 +546,6 @@ def seen_by_selection(event: NewEvent) -> Event:
 def _body(delivery: Delivery, plan: EndpointPlan, body: bytes) -> bool:
     """Whether the receiver gets what the producer sent; the format is frozen at acceptance."""
     event = delivery.offer.event
-    form = next(new.payload_format for new in event.deliveries if new.id == delivery.id)
-    if form is PayloadFormat.DATA_ONLY:
+    if delivery.form is PayloadFormat.DATA_ONLY:
         return body == event.data
     return body == b'{"type":"%s","timestamp":%s,"data":%s}' % (event.type.encode(), event.timestamp, event.data)

@@ -24,6 +24,7 @@ from hookstead.resources.kinds import (
     EventValidation,
     Ordering,
     PayloadFormat,
+    ReplaySelect,
     RetentionSpec,
     RetrySpec,
     SecretKeyRef,
@@ -31,6 +32,7 @@ from hookstead.resources.kinds import (
     SigningSpec,
 )
 from hookstead.resources.secret import Secret
+from virtual_time import START_MS
 
 Made = TypeVar("Made")
 
@@ -131,10 +133,30 @@ class EndpointPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """One WebhookReplay of everything up to `until_ms`."""
+
+    name: str
+    endpoint: str
+    select: ReplaySelect
+    until_ms: int
+
+    @property
+    def uid(self) -> str:
+        return f"uid-{self.name}"
+
+    def resource(self) -> object:
+        return builders.replay(
+            self.name, self.endpoint, select=self.select, since_ms=START_MS - 86_400_000, until_ms=self.until_ms
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything in the namespace. Frozen: a configuration in force is known by the plan that it was compiled from."""
 
     endpoints: tuple[EndpointPlan, ...] = ()
+    replays: tuple[ReplayPlan, ...] = ()
     enabled: bool = True
     channels_off: frozenset[str] = frozenset()
     suspend_after: int = 0
@@ -193,6 +215,7 @@ def compiled(plan: Plan) -> DeliveryConfig:
             for name, wire in CHANNELS.items()
         ),
         *(item.resource() for item in plan.endpoints),
+        *(item.resource() for item in plan.replays),
         secrets=secrets,
         generate=False,
     )
@@ -280,6 +303,19 @@ class Editor:
         rest = tuple(plan for plan in self.plan.endpoints if plan is not before)
         self.plan = replace(self.plan, endpoints=rest if after is None else (*rest, after))
         return f"edit {before.name} {_changes(before, after)}"
+
+    def replay(self, now_ms: int) -> str:
+        """Ask for something to be delivered again; replays that were asked for before may be deleted."""
+        self.count += 1
+        chance = self.chance
+        name = chance.choice([plan.name for plan in self.plan.endpoints] or ["e9"])
+        # The wire has whole milliseconds, and so has the window's end.
+        asked = ReplayPlan(
+            name=f"r{self.count}", endpoint=name, select=chance.choice(list(ReplaySelect)), until_ms=now_ms
+        )
+        kept = self.plan.replays[-2:] if chance.random() < 0.8 else ()
+        self.plan = replace(self.plan, replays=(*kept, asked))
+        return f"{asked.select.value} for {name} as {asked.name}"
 
     def resume(self) -> str:
         """Ask for everything to be re-armed that stopped by itself."""

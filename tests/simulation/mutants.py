@@ -34,9 +34,11 @@ from hookstead.delivery.ports import (
     Trigger,
 )
 from hookstead.delivery.recorder import Recorder
+from hookstead.delivery.replayer import Replayer
 from hookstead.resources.conditions import Reason
 from hookstead.resources.event_filter import EventFilter
-from hookstead.store.sqlite import booting, recording, retention
+from hookstead.store.sqlite import booting, recording, replays, retention
+from hookstead.store.sqlite.codec import DELIVERY, pack_id
 from hookstead.store.sqlite.rollups import Deltas
 from hookstead.store.sqlite.store import SQLiteStore
 from simulation import run
@@ -152,7 +154,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_attempt", eager)]
 
 
-@bug("attempts are dropped when the store refuses them once", 18)
+@bug("attempts are dropped when the store refuses them once", 3)
 def _() -> Sequence[Patch]:
     async def write(self: Recorder, batch: Any, lanes: Any) -> Sequence[int]:
         try:
@@ -163,7 +165,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Recorder, "_write", write)]
 
 
-@bug("a start does not look for what is pending", 5)
+@bug("a start does not look for what is pending", 36)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
         def blind(self: Dispatcher, *args: Any) -> Lane:
@@ -176,7 +178,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "_new_lane", make)]
 
 
-@bug("what is given back stays claimed", 3)
+@bug("what is given back stays claimed", 8)
 def _() -> Sequence[Patch]:
     async def nothing(self: Dispatcher, delivery_ids: list[str]) -> None:
         return
@@ -184,7 +186,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_give_back", nothing)]
 
 
-@bug("counters drift: a cancellation is not counted", 5)
+@bug("counters drift: a cancellation is not counted", 8)
 def _() -> Sequence[Patch]:
     def make(moved: Any) -> Any:
         def drifting(self: Deltas, endpoint_id: int, before: int, after: int, *, rows: int = 1) -> None:
@@ -235,12 +237,12 @@ def _() -> Sequence[Patch]:
 # ------------------------------------------------------------------------------------------- schedule and attempts
 
 
-@bug("no jitter", 18)
+@bug("no jitter", 8)
 def _() -> Sequence[Patch]:
     return [patch.object(retry, "JITTER", 0.0)]
 
 
-@bug("a Retry-After shortens the wait", 73)
+@bug("a Retry-After shortens the wait", 105)
 def _() -> Sequence[Patch]:
     def make(after_failure: Any) -> Any:
         def obedient(*, now_ms: int, retry_after_ms: int | None = None, **rest: Any) -> Any:
@@ -254,7 +256,7 @@ def _() -> Sequence[Patch]:
     return [swap(retry, "after_failure", make)]
 
 
-@bug("one attempt more than the schedule has", 16)
+@bug("one attempt more than the schedule has", 8)
 def _() -> Sequence[Patch]:
     def make(after_failure: Any) -> Any:
         def stubborn(*, schedule_seconds: Sequence[int], **rest: Any) -> Any:
@@ -281,12 +283,12 @@ def _manual_failure(following: Callable[[DeliveryStatus, Settlement], Settlement
     return [swap(recording, "reconcile", make)]
 
 
-@bug("a failed redelivery cancels the schedule", 53)
+@bug("a failed redelivery cancels the schedule", 105)
 def _() -> Sequence[Patch]:
     return _manual_failure(lambda current, proposed: Settlement(status=DeliveryStatus.DEAD_LETTERED))
 
 
-@bug("a manual attempt uses up one of the schedule's", 153)
+@bug("a manual attempt uses up one of the schedule's", 368)
 def _() -> Sequence[Patch]:
     def following(_current: DeliveryStatus, proposed: Settlement) -> Settlement:
         return replace(proposed, schedule_position=proposed.schedule_position + 1)
@@ -294,7 +296,7 @@ def _() -> Sequence[Patch]:
     return _manual_failure(following)
 
 
-@bug("a cancellation forgets what was in flight", 23)
+@bug("a cancellation forgets what was in flight", 45)
 def _() -> Sequence[Patch]:
     def make(reconcile: Any) -> Any:
         def mutant(current: DeliveryStatus, *rest: Any, **options: Any) -> Any:
@@ -305,7 +307,7 @@ def _() -> Sequence[Patch]:
     return [swap(recording, "reconcile", make)]
 
 
-@bug("pending deliveries of a disabled endpoint are not cancelled", 110)
+@bug("pending deliveries of a disabled endpoint are not cancelled", 34)
 def _() -> Sequence[Patch]:
     def make(cancel: Any) -> Any:
         async def lazy(self: Dispatcher, key: Any, reason: CancelReason) -> None:
@@ -329,9 +331,47 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "cancel", make)]
 
 
-@bug("an erased payload is sent from memory", 5)
+@bug("an erased payload is sent from memory", 0)
 def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "erased", lambda self, event_id: None)]
+
+
+# --------------------------------------------------------------------------------------------------------- replays
+
+
+@bug("a replay begins anew at a restart", 165)
+def _() -> Sequence[Patch]:
+    def make(begin: Any) -> Any:
+        def forgetful(group: Any, uid: str, name: str, **rest: Any) -> Any:
+            group.flush()
+            group.connection.execute("UPDATE deliveries SET replay_id = NULL WHERE replay_id IN"
+                                     " (SELECT id FROM replays WHERE uid = ?)", (uid,))  # fmt: skip
+            group.connection.execute("DELETE FROM replays WHERE uid = ?", (uid,))
+            return begin(group, uid, name, **rest)
+
+        return forgetful
+
+    return [swap(replays, "begin", make)]
+
+
+@bug("a re-armed dead letter keeps its used-up schedule", 389)
+def _() -> Sequence[Patch]:
+    def make(rearm: Any) -> Any:
+        def stingy(group: Any, item: Any, *rest: Any) -> Any:
+            changed = rearm(group, item, *rest)
+            group.connection.execute(
+                "UPDATE deliveries SET schedule_position = 99 WHERE id = ?", (pack_id(DELIVERY, item.delivery_id),)
+            )
+            return changed
+
+        return stingy
+
+    return [swap(replays, "_rearm", make)]
+
+
+@bug("a replay ignores what the endpoint selects", 7)
+def _() -> Sequence[Patch]:
+    return [patch.object(Replayer, "_selected", lambda self, endpoint, items: items)]
 
 
 # ---------------------------------------------------------------------------------------------------------- pacing
@@ -347,7 +387,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Rate, "wait", lambda self, now: 0.0)]
 
 
-@bug("the rate is forgotten at a restart", 14)
+@bug("the rate is forgotten at a restart", 17)
 def _() -> Sequence[Patch]:
     return [patch.object(Rate, "after_restart", classmethod(lambda cls, per_second, now: cls(per_second)))]
 
@@ -371,12 +411,12 @@ def _after_failure(change: Callable[[dict[str, Any]], None]) -> Sequence[Patch]:
     return [swap(pacing, "after_failure", make)]
 
 
-@bug("410 stops nothing", 26)
+@bug("410 stops nothing", 18)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(gone=False))
 
 
-@bug("Gone is forgotten at a restart", 26)
+@bug("Gone is forgotten at a restart", 79)
 def _() -> Sequence[Patch]:
     def make(lanes: Any) -> Any:
         def forgetful(*args: Any) -> Any:
@@ -387,27 +427,27 @@ def _() -> Sequence[Patch]:
     return [swap(booting, "_lanes", make)]
 
 
-@bug("a Retry-After pauses the delivery, not the endpoint", 77)
+@bug("a Retry-After pauses the delivery, not the endpoint", 8)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(retry_after_ms=None))
 
 
-@bug("nothing is ever suspended", 8)
+@bug("nothing is ever suspended", 20)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(suspend_after_seconds=0))
 
 
-@bug("the circuit never opens", 38)
+@bug("the circuit never opens", 11)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 10**9)]
 
 
-@bug("the circuit opens too early", 127)
+@bug("the circuit opens too early", 271)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 5)]
 
 
-@bug("the circuit never closes", 38)
+@bug("the circuit never closes", 11)
 def _() -> Sequence[Patch]:
     def make(after_success: Any) -> Any:
         def sticky(state: Any, *, now_ms: int) -> Any:
@@ -423,7 +463,7 @@ def _() -> Sequence[Patch]:
     return [swap(pacing, "after_success", make)]
 
 
-@bug("an open circuit probes with everything at once", 153)
+@bug("an open circuit probes with everything at once", 48)
 def _() -> Sequence[Patch]:
     def reckless(self: Lane, now_ms: int) -> Wait | None:
         deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
@@ -432,12 +472,12 @@ def _() -> Sequence[Patch]:
     return [patch.object(Lane, "_scheduled_may_start", reckless)]
 
 
-@bug("an expired key signs", 2)
+@bug("an expired key signs", 10)
 def _() -> Sequence[Patch]:
     return [patch.object(signing, "_valid", lambda not_after_ms, now_ms: True)]
 
 
-@bug("only the first key signs", 10)
+@bug("only the first key signs", 34)
 def _() -> Sequence[Patch]:
     def make(signature: Any) -> Any:
         def lonely(*args: Any, **rest: Any) -> Any:
@@ -465,7 +505,7 @@ def _() -> Sequence[Patch]:
     return _hold_without(Reason.PAUSED)
 
 
-@bug("a Disabled environment sends", 3)
+@bug("a Disabled environment sends", 0)
 def _() -> Sequence[Patch]:
     return _hold_without(Reason.ENVIRONMENT_DISABLED)
 

@@ -155,6 +155,10 @@ class People:
         self.world.note("commit", self.editor.edit(self.world.now_ms()))
         await self.apply()
 
+    async def replay(self) -> None:
+        self.world.note("replay", self.editor.replay(self.world.now_ms()))
+        await self.apply()
+
     async def resume(self) -> None:
         self.world.note("commit", self.editor.resume())
         await self.apply()
@@ -214,7 +218,7 @@ class People:
             )
 
     def _some_delivery(self) -> Delivery | None:
-        known = [one for one in self.ledger.deliveries.values() if one.offer.stored]
+        known = [one for one in self.ledger.deliveries.values() if one.offer.stored and one.made]
         return self.world.people.choice(known[-30:]) if known else None
 
     # ------------------------------------------------------------------------------------------------- accidents
@@ -250,6 +254,7 @@ ACTIONS: Final[dict[Action, float]] = {
     People.publish: 10,
     People.edit: 4,
     People.resume: 1,
+    People.replay: 1,
     People.redeliver: 2,
     People.test: 0.7,
     People.erase: 0.7,

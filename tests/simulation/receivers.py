@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TESTING: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar("TESTING", default=False)
 """Set while an operator's test is under way, so that its request is told from a delivery's."""
 
+DELIVERY: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("DELIVERY", default="")
+"""The id of the delivery that is being attempted: a request itself names only the event."""
+
 MOODS: Final[dict[str, float]] = {
     "well": 6,
     "flaky": 4,
@@ -52,7 +55,7 @@ class Receivers:
         world = self.world
         if not world.alive:
             await _for_ever()
-        send = self.ledger.sending(request, test=TESTING.get())
+        send = self.ledger.sending(request, DELIVERY.get(), test=TESTING.get())
         if world.reached(CrashPoint.SENDING):
             await _for_ever()
         seconds, result = self._answer(request.endpoint.name)

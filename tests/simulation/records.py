@@ -13,8 +13,8 @@ from hookstead.store.sqlite.store import SQLiteStore
 
 MANUAL: Final = TRIGGER_CODES[Trigger.MANUAL]
 _ROW: Final = (
-    "SELECT id, seq, status, cancel_reason, attempt_count, next_attempt_ms, manual_due_ms, in_order, endpoint_id"
-    " FROM deliveries"
+    "SELECT d.id, d.seq, status, cancel_reason, attempt_count, next_attempt_ms, manual_due_ms, in_order, r.uid"
+    " FROM deliveries d LEFT JOIN replays r ON r.id = d.replay_id"
 )
 
 
@@ -30,7 +30,8 @@ class Row:
     next_ms: int | None
     manual_ms: int | None
     in_order: bool
-    endpoint: int
+    replay: str | None
+    """The uid of the last replay that made or re-armed it."""
 
 
 class Records:
@@ -47,7 +48,7 @@ class Records:
         return self._store._reader._connection.execute(sql, bindings).fetchall()
 
     def delivery(self, delivery_id: str) -> Row | None:
-        found = self._fetch(f"{_ROW} WHERE id = ?", pack_id(DELIVERY, delivery_id))
+        found = self._fetch(f"{_ROW} WHERE d.id = ?", pack_id(DELIVERY, delivery_id))
         return _row(found[0]) if found else None
 
     def deliveries(self) -> list[Row]:
@@ -85,7 +86,7 @@ class Records:
 
 
 def _row(found: tuple[Any, ...]) -> Row:
-    identity, seq, status, reason, attempts, next_ms, manual_ms, in_order, endpoint = found
+    identity, seq, status, reason, attempts, next_ms, manual_ms, in_order, replay = found
     return Row(
         id=unpack_id(DELIVERY, identity),
         seq=seq,
@@ -95,5 +96,5 @@ def _row(found: tuple[Any, ...]) -> Row:
         next_ms=next_ms,
         manual_ms=manual_ms,
         in_order=bool(in_order),
-        endpoint=endpoint,
+        replay=replay,
     )

@@ -14,14 +14,29 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import apsw
 
 import virtual_time
 from engine_bench import SeededRandom
+from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.engine import Engine, EngineSettings
+from hookstead.delivery.lane import Lane
 from hookstead.delivery.observer import NullObserver
-from hookstead.delivery.ports import Accepted, Clash, Duplicate, LaneState, NewEvent, RecentAttempt, StoreError
+from hookstead.delivery.ports import (
+    Accepted,
+    Clash,
+    Duplicate,
+    Job,
+    LaneState,
+    NewEvent,
+    RecentAttempt,
+    ReplayDelivery,
+    ReplayPage,
+    ReplayWindow,
+    StoreError,
+)
 from hookstead.resources.conditions import Reason
 from hookstead.store.errors import StoreRefused
 from hookstead.store.sqlite.settings import Settings
@@ -32,7 +47,7 @@ from simulation.ledger import Ledger
 from simulation.loop_workers import LoopWorkers
 from simulation.manifests import Editor, first_plan
 from simulation.people import ACTIONS, Action, People
-from simulation.receivers import Receivers
+from simulation.receivers import DELIVERY, Receivers
 from simulation.world import CrashPoint, Violation, World, pick
 
 PAUSES: Final = {0.0: 6, 0.003: 4, 0.05: 4, 1.0: 4, 8.0: 3, 45.0: 2, 400.0: 0.7, 7200.0: 0.15}
@@ -65,6 +80,17 @@ class WatchedStore(SQLiteStore):
                 self.ledger.settled(event, stored=isinstance(answer, Accepted))
         return answers
 
+    async def advance_replay(
+        self, window: ReplayWindow, page: ReplayPage, deliveries: Sequence[ReplayDelivery], *, now_ms: int
+    ) -> int:
+        self.ledger.replaying(window, deliveries)
+        self.ledger.accepting += 1
+        try:
+            self.ledger.world.hiccup()
+            return await super().advance_replay(window, page, deliveries, now_ms=now_ms)
+        finally:
+            self.ledger.accepting -= 1
+
 
 def _hiccuping(name: str) -> Callable[..., Any]:
     """A method that now and then does nothing but say so, as the port allows every method."""
@@ -76,8 +102,11 @@ def _hiccuping(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in ("record", "cancel", "claim", "release", "request_redelivery", "erase_payload", "expire", "counts",
-              "delivery", "put_blob", "bring_forward"):  # fmt: skip
+_HICCUPING: Final = (
+    "record claim release cancel request_redelivery erase_payload expire counts delivery put_blob bring_forward"
+    " begin_replay replay_candidates finish_replay"
+)
+for _name in _HICCUPING.split():
     setattr(WatchedStore, _name, _hiccuping(_name))
 
 
@@ -125,7 +154,7 @@ class _Alarm(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "action", "") == "drain_incomplete" and self._world.excused:
+        if getattr(record, "action", "") == "drain_incomplete":  # a disk may stall; what is lost then is the ledger's
             return
         if self._world.alive and self._world.broken is None:
             cause = record.exc_info[1] if record.exc_info else None
@@ -199,6 +228,7 @@ class Simulation:
     async def _live(self) -> None:
         world = self.world
         world.begin_life()
+        world.hiccups = self.disk.full = False
         self.lives -= 1
         self._tempt_fate()
         store = self._open()
@@ -337,10 +367,11 @@ class Simulation:
             people.editor.resume()
         await people.apply()
         for seconds in PATIENCE:
-            if not self._pending(store) and not self._held(engine):
+            if not self._pending(store) and not self._held(engine) and not self._replaying(engine):
                 break
             await asyncio.sleep(seconds)
         world.require(not self._pending(store), "still to be sent at the end:", self._pending(store)[:3])
+        world.require(not self._replaying(engine), "a replay has not ended although everything was delivered")
         await people.publish_events([people._event() for _ in range(3)])
         await asyncio.sleep(30 + self.settings.housekeeping_seconds)
         world.require(not self._pending(store), "not delivered in time to healthy receivers:", self._pending(store)[:3])
@@ -355,6 +386,11 @@ class Simulation:
     def _held(self, engine: Engine) -> bool:
         reports = [engine.endpoint_report(plan.name) for plan in self.people.editor.plan.endpoints]
         return any(report is not None and report.held is Reason.THROTTLED for report in reports)
+
+    def _replaying(self, engine: Engine) -> bool:
+        reports = {report.uid: report for report in engine.report(after=None).replays}
+        wanted = [plan.uid for plan in self.people.editor.plan.replays]
+        return any(uid not in reports or reports[uid].phase is Reason.RUNNING for uid in wanted)
 
     def _pending(self, store: WatchedStore) -> list[Any]:
         rows = store._reader._connection.execute(
@@ -410,6 +446,19 @@ def _alarmed(world: World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _watched_attempts() -> Iterator[None]:
+    """Let the receivers know which delivery a request is for."""
+    attempt = Dispatcher._attempt
+
+    async def watched(self: Dispatcher, lane: Lane, job: Job) -> None:
+        DELIVERY.set(job.delivery_id)
+        await attempt(self, lane, job)
+
+    with patch.object(Dispatcher, "_attempt", watched):
+        yield
+
+
+@contextlib.contextmanager
 def _resting_collector() -> Iterator[None]:
     was = gc.isenabled()
     gc.disable()
@@ -432,5 +481,5 @@ def run_seed(seed: int, *, parts: Parts = PRODUCTION, size: float = 1.0, crash: 
     """
     with tempfile.TemporaryDirectory(prefix="hookstead-simulation-", dir=_memory()) as folder:
         simulation = Simulation(seed, Path(folder), parts, size, crash)
-        with _alarmed(simulation.world), _resting_collector():
+        with _alarmed(simulation.world), _resting_collector(), _watched_attempts():
             return simulation.run()
