@@ -178,7 +178,7 @@ def plain() -> Iterator[str]:
 
 
 def test_a_receiver_that_speaks_no_tls_is_tls(site: Site, plain: str) -> None:
-    site.apply(site.endpoint("a", url=f"https://{plain}/", delivery=LONG))
+    site.apply(site.endpoint("a", url=f"https://{plain}/", delivery={**LONG, "timeoutSeconds": 10}))
     site.publish({})
     row = site.attempted(1)["attempts"][0]
     assert (row["errorCode"], row["statusCode"]) == ("tls", 0)

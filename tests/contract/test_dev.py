@@ -338,8 +338,6 @@ def test_a_hostile_object_stops_no_other(own_dev: Any) -> None:
     hostile: list[Any] = [
         {"apiVersion": "hookstead.dev/v1alpha1", "kind": "WebhookEndpoint", "metadata": {"name": "x"}},
         {"apiVersion": "hookstead.dev/v1alpha1", "kind": "WebhookEndpoint"},
-        {"apiVersion": "hookstead.dev/v1alpha1", "kind": "WebhookNonsense", "metadata": {"name": "y"}, "spec": {}},
-        {"apiVersion": "hookstead.dev/v9", "kind": "WebhookEndpoint", "metadata": {"name": "z"}, "spec": {}},
         {
             "apiVersion": "hookstead.dev/v1alpha1",
             "kind": "WebhookEndpoint",
@@ -358,6 +356,16 @@ def test_a_hostile_object_stops_no_other(own_dev: Any) -> None:
     site.apply(*hostile, site.endpoint("a"))
     assert site.publish({})["endpoints"] == 1
     site.wait("a")
+
+
+def test_a_mistyped_kind_deletes_nothing_and_is_reported(own_dev: Any) -> None:
+    site = own_dev()
+    site.apply(site.endpoint("a"))
+    mistyped = site.endpoint("a")
+    mistyped["kind"] = "WebhookEndpiont"
+    site.apply(mistyped)
+    assert site.publish({})["endpoints"] == 1
+    assert "WebhookEndpiont" in site.dev.log
 
 
 def test_the_ports_are_on_loopback_where_nothing_is_said() -> None:
