@@ -17,7 +17,7 @@ import msgspec
 from hookstead.config.model import DeliveryConfig
 from hookstead.resources.secret import Secret
 
-SHARD_LIMIT: Final = 900 * 1024
+SHARD_LIMIT: Final = 896 * 1024
 """Bytes of one compressed shard; a Secret may hold 1 MiB of base64-decoded data, and needs room for the rest."""
 
 DECODED_LIMIT: Final = 256 * 1024 * 1024
