@@ -320,13 +320,22 @@ def test_the_environment_channels_and_types_have_the_same_form(busy: Site) -> No
     }
     assert environment["endpoints"].keys() >= {"total", "ready", "active", "failing"}
     assert environment["gateway"].keys() >= {"replicas", "programmedReplicas", "version"}
-    assert environment["config"].keys() >= {"hash"}
+    assert environment["config"]["hash"]
+    assert environment["config"]["sizeBytes"] > 100
     channel = busy.dev.get(f"/v1/channels/{busy.name('c')}")
     assert channel.keys() >= {"name", "conditions", "observedGeneration", "endpoints", "activity"}
     kind = busy.dev.get(f"/v1/event-types/{busy.name('t0')}")
     assert kind.keys() >= {"name", "conditions", "observedGeneration", "endpoints", "activity"}
     assert kind["activity"].keys() >= {"accepted", "rejected", "lastEventTime"}
     assert kind["activity"]["accepted"] == 6
+
+
+def test_what_was_never_used_has_its_activity_too(site: Site) -> None:
+    site.apply(site.channel("new"), site.event_type("new"), site.endpoint("new"))
+    assert site.dev.get(f"/v1/channels/{site.name('new')}")["activity"]["accepted"] == 0
+    kind = site.dev.get(f"/v1/event-types/{site.name('new')}")["activity"]
+    assert (kind["accepted"], kind["rejected"]) == (0, 0)
+    assert site.status("new")["activity"]["pending"] == 0
 
 
 def test_times_are_rfc_3339_in_utc(busy: Site) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
+from hookstead.config import serial
 from hookstead.config import status as statuses
 from hookstead.config.model import (
     ChannelConfig,
@@ -60,6 +61,7 @@ class Objects:
     source: Source
     now_ms: Callable[[], int]
     _before: dict[tuple[str, str, str], Status] = field(default_factory=dict)
+    _size: statuses.ConfigSize = field(default_factory=statuses.ConfigSize)
 
     async def environment(self, request: Request) -> Response:
         """`GET /v1/environment`"""
@@ -130,7 +132,7 @@ class Objects:
                 channels=len(config.channels),
                 event_types=len(config.event_types),
                 gateways=statuses.Gateways(replicas=1, programmed_replicas=1, version=running.version),
-                config=statuses.ConfigSize(hash=running.hash),
+                config=self._config_size(config, running.hash),
                 activity=self.source.environment_activity(),
                 programmed=PROGRAMMED,
                 previous=previous,
@@ -138,6 +140,12 @@ class Objects:
             ),
             {"state": environment.state, "displayName": environment.display_name},
         )
+
+    def _config_size(self, config: DeliveryConfig, hash_: str) -> statuses.ConfigSize:
+        """As the operator tells it of the same configuration; encoded once for each."""
+        if self._size.hash != hash_:
+            self._size = statuses.ConfigSize(hash=hash_, bytes=len(serial.encode(config)))
+        return self._size
 
     async def _count_endpoints(self, config: DeliveryConfig) -> statuses.EndpointCounts:
         ready = active = failing = 0
@@ -177,7 +185,7 @@ class Objects:
                 lambda previous, now: statuses.channel_status(
                     channel,
                     environment=config.environment,
-                    activity=activity.get(channel.channel_name),
+                    activity=activity.get(channel.channel_name, NamedActivity(name=channel.channel_name)),
                     endpoints=counts.get(channel.channel_name, 0),
                     programmed=PROGRAMMED,
                     previous=previous,
@@ -200,7 +208,7 @@ class Objects:
                 lambda previous, now: statuses.event_type_status(
                     entry,
                     environment=config.environment,
-                    activity=activity.get(entry.type),
+                    activity=activity.get(entry.type, NamedActivity(name=entry.type)),
                     endpoints=counts.get(entry.type, 0),
                     programmed=PROGRAMMED,
                     previous=previous,
