@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, TypeVar
 
@@ -280,6 +280,7 @@ class Editor:
     plan: Plan
     chance: Random
     count: int = 1
+    deleted: dict[str, EndpointPlan] = field(default_factory=dict)
 
     def edit(self, now_ms: int) -> str:
         """One commit; says what it did."""
@@ -296,11 +297,15 @@ class Editor:
         if not self.plan.endpoints or (len(self.plan.endpoints) < 3 and chance.random() < 0.15):
             free = next(name for name in ("e0", "e1", "e2", "e3") if all(name != e.name for e in self.plan.endpoints))
             added = new_endpoint(free, str(self.count), chance)
+            if free in self.deleted and chance.random() < 0.5:
+                added = self.deleted[free]  # in a folder an object that comes back is the same one
             self.plan = replace(self.plan, endpoints=(*self.plan.endpoints, added))
             return f"create {added.name} {added.uid}"
         before = chance.choice(self.plan.endpoints)
         after = chance.choice(EDITS)(before, self, now_ms)
         rest = tuple(plan for plan in self.plan.endpoints if plan is not before)
+        if after is None:
+            self.deleted[before.name] = before
         self.plan = replace(self.plan, endpoints=rest if after is None else (*rest, after))
         return f"edit {before.name} {_changes(before, after)}"
 
@@ -311,7 +316,10 @@ class Editor:
         name = chance.choice([plan.name for plan in self.plan.endpoints] or ["e9"])
         # The wire has whole milliseconds, and so has the window's end.
         asked = ReplayPlan(
-            name=f"r{self.count}", endpoint=name, select=chance.choice(list(ReplaySelect)), until_ms=now_ms
+            name=f"r{self.count}",
+            endpoint=name,
+            select=chance.choice((ReplaySelect.FAILED, *ReplaySelect)),
+            until_ms=now_ms,
         )
         kept = self.plan.replays[-2:] if chance.random() < 0.8 else ()
         self.plan = replace(self.plan, replays=(*kept, asked))

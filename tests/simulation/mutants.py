@@ -154,7 +154,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "_attempt", eager)]
 
 
-@bug("attempts are dropped when the store refuses them once", 3)
+@bug("attempts are dropped when the store refuses them once", 8)
 def _() -> Sequence[Patch]:
     async def write(self: Recorder, batch: Any, lanes: Any) -> Sequence[int]:
         try:
@@ -165,7 +165,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Recorder, "_write", write)]
 
 
-@bug("a start does not look for what is pending", 36)
+@bug("a start does not look for what is pending", 40)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
         def blind(self: Dispatcher, *args: Any) -> Lane:
@@ -198,12 +198,12 @@ def _() -> Sequence[Patch]:
     return [swap(Deltas, "moved", make)]
 
 
-@bug("retention takes an hour for a day", 8)
+@bug("retention takes an hour for a day", 0)
 def _() -> Sequence[Patch]:
     return [patch.object(retention, "DAY_MS", 3_600_000)]
 
 
-@bug("a known caller's id is taken for new", 0)
+@bug("a known caller's id is taken for new", 2)
 def _() -> Sequence[Patch]:
     def make(accept: Any) -> Any:
         async def careless(self: SQLiteStore, events: Sequence[NewEvent]) -> Any:
@@ -242,7 +242,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(retry, "JITTER", 0.0)]
 
 
-@bug("a Retry-After shortens the wait", 105)
+@bug("a Retry-After shortens the wait", 131)
 def _() -> Sequence[Patch]:
     def make(after_failure: Any) -> Any:
         def obedient(*, now_ms: int, retry_after_ms: int | None = None, **rest: Any) -> Any:
@@ -283,12 +283,12 @@ def _manual_failure(following: Callable[[DeliveryStatus, Settlement], Settlement
     return [swap(recording, "reconcile", make)]
 
 
-@bug("a failed redelivery cancels the schedule", 105)
+@bug("a failed redelivery cancels the schedule", 69)
 def _() -> Sequence[Patch]:
     return _manual_failure(lambda current, proposed: Settlement(status=DeliveryStatus.DEAD_LETTERED))
 
 
-@bug("a manual attempt uses up one of the schedule's", 368)
+@bug("a manual attempt uses up one of the schedule's", 97)
 def _() -> Sequence[Patch]:
     def following(_current: DeliveryStatus, proposed: Settlement) -> Settlement:
         return replace(proposed, schedule_position=proposed.schedule_position + 1)
@@ -296,7 +296,7 @@ def _() -> Sequence[Patch]:
     return _manual_failure(following)
 
 
-@bug("a cancellation forgets what was in flight", 45)
+@bug("a cancellation forgets what was in flight", 48)
 def _() -> Sequence[Patch]:
     def make(reconcile: Any) -> Any:
         def mutant(current: DeliveryStatus, *rest: Any, **options: Any) -> Any:
@@ -307,7 +307,7 @@ def _() -> Sequence[Patch]:
     return [swap(recording, "reconcile", make)]
 
 
-@bug("pending deliveries of a disabled endpoint are not cancelled", 34)
+@bug("pending deliveries of a disabled endpoint are not cancelled", 53)
 def _() -> Sequence[Patch]:
     def make(cancel: Any) -> Any:
         async def lazy(self: Dispatcher, key: Any, reason: CancelReason) -> None:
@@ -339,7 +339,7 @@ def _() -> Sequence[Patch]:
 # --------------------------------------------------------------------------------------------------------- replays
 
 
-@bug("a replay begins anew at a restart", 165)
+@bug("a replay begins anew at a restart", 32)
 def _() -> Sequence[Patch]:
     def make(begin: Any) -> Any:
         def forgetful(group: Any, uid: str, name: str, **rest: Any) -> Any:
@@ -354,7 +354,7 @@ def _() -> Sequence[Patch]:
     return [swap(replays, "begin", make)]
 
 
-@bug("a re-armed dead letter keeps its used-up schedule", 389)
+@bug("a re-armed dead letter keeps its used-up schedule", 29)
 def _() -> Sequence[Patch]:
     def make(rearm: Any) -> Any:
         def stingy(group: Any, item: Any, *rest: Any) -> Any:
@@ -392,7 +392,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Rate, "after_restart", classmethod(lambda cls, per_second, now: cls(per_second)))]
 
 
-@bug("an Ordered endpoint gets its deliveries as they are due", 8)
+@bug("an Ordered endpoint gets its deliveries as they are due", 5)
 def _() -> Sequence[Patch]:
     return [
         swap(SQLiteStore, "claim", lambda claim: lambda *args, **rest: claim(*args, **(rest | {"ordered": False}))),
@@ -411,12 +411,12 @@ def _after_failure(change: Callable[[dict[str, Any]], None]) -> Sequence[Patch]:
     return [swap(pacing, "after_failure", make)]
 
 
-@bug("410 stops nothing", 18)
+@bug("410 stops nothing", 79)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(gone=False))
 
 
-@bug("Gone is forgotten at a restart", 79)
+@bug("Gone is forgotten at a restart", 129)
 def _() -> Sequence[Patch]:
     def make(lanes: Any) -> Any:
         def forgetful(*args: Any) -> Any:
@@ -427,27 +427,27 @@ def _() -> Sequence[Patch]:
     return [swap(booting, "_lanes", make)]
 
 
-@bug("a Retry-After pauses the delivery, not the endpoint", 8)
+@bug("a Retry-After pauses the delivery, not the endpoint", 73)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(retry_after_ms=None))
 
 
-@bug("nothing is ever suspended", 20)
+@bug("nothing is ever suspended", 8)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(suspend_after_seconds=0))
 
 
-@bug("the circuit never opens", 11)
+@bug("the circuit never opens", 151)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 10**9)]
 
 
-@bug("the circuit opens too early", 271)
+@bug("the circuit opens too early", 82)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 5)]
 
 
-@bug("the circuit never closes", 11)
+@bug("the circuit never closes", 250)
 def _() -> Sequence[Patch]:
     def make(after_success: Any) -> Any:
         def sticky(state: Any, *, now_ms: int) -> Any:
@@ -472,7 +472,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Lane, "_scheduled_may_start", reckless)]
 
 
-@bug("an expired key signs", 10)
+@bug("an expired key signs", 14)
 def _() -> Sequence[Patch]:
     return [patch.object(signing, "_valid", lambda not_after_ms, now_ms: True)]
 
@@ -505,7 +505,7 @@ def _() -> Sequence[Patch]:
     return _hold_without(Reason.PAUSED)
 
 
-@bug("a Disabled environment sends", 0)
+@bug("a Disabled environment sends", 18)
 def _() -> Sequence[Patch]:
     return _hold_without(Reason.ENVIRONMENT_DISABLED)
 

@@ -59,7 +59,7 @@ class People:
 
     async def publish(self) -> None:
         chance = self.world.people
-        count = chance.choice((1, 1, 1, 2, 5, 12))
+        count = chance.choice((1, 1, 1, 2, 3, 8))
         await self.publish_events([self._event() for _ in range(count)])
 
     def _event(self) -> IncomingEvent:
@@ -254,7 +254,7 @@ ACTIONS: Final[dict[Action, float]] = {
     People.publish: 10,
     People.edit: 4,
     People.resume: 1,
-    People.replay: 1,
+    People.replay: 0.6,
     People.redeliver: 2,
     People.test: 0.7,
     People.erase: 0.7,
