@@ -430,8 +430,9 @@ class Dispatcher:
             (lane.manual if job.trigger is Trigger.MANUAL else lane.ready).append(job)
         if not claim.jobs and lane.backlog and not changed:
             lane.backlog, lane.next_due_ms = False, now_ms + int(EMPTY_CLAIM_SECONDS * 1000)
-        if lane.ordered and not ordered:
+        if lane.ordered is not ordered:  # it was claimed by the other rule
             self._release(lane)
+            lane.backlog = True
         self.pump(lane)
 
     # ------------------------------------------------------------------------------------------ attempts

@@ -41,6 +41,19 @@ def test_an_endpoint_that_becomes_ordered_while_attempts_are_under_way_goes_on(b
     bench(scenario)
 
 
+def test_an_endpoint_that_becomes_unordered_while_a_claim_is_under_way_goes_on(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e", delivery=ORDERED)))
+        await b.publish(*[event()] * 3)  # returns with the claim of the first on its way
+        assert b.engine._dispatcher.lanes["e"].claiming
+        await b.apply(config(endpoint("e")))
+        await b.pass_time(10)
+        assert {row.status for row in await b.deliveries()} == {DeliveryStatus.DELIVERED}
+        await b.stop()
+
+    bench(scenario)
+
+
 def test_a_rate_is_kept_over_a_restart_and_over_an_edit(bench: Any) -> None:
     async def scenario(b: Bench) -> None:
         slow, slower = (endpoint("e", delivery=DeliverySpec(requests_per_second=rate)) for rate in (2, 1))
