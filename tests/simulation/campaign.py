@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{tally.seconds:.0f} s")
     print(f"seeds held, each run twice: {tally.held}/{tally.seeds}")
     if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(tally), indent=2, sort_keys=True) + "\n")
+        shown = {"seeds": tally.seeds, "held": tally.held, "seconds": tally.seconds, "counts": dict(tally.counts)}
+        chosen.json.write_text(json.dumps(shown, indent=2, sort_keys=True) + "\n")
     return int(tally.held != tally.seeds)
 
 

@@ -42,8 +42,8 @@ class Figures:
 def collect(*, seeds: str) -> dict[str, Any]:
     """Run all tests that a promise names, and the simulator's seeds."""
     with tempfile.TemporaryDirectory() as folder:
-        found = _tests(Path(folder) / "junit.xml")
         simulated = _campaign(Path(folder) / "campaign.json", seeds=seeds)
+        found = _tests(Path(folder) / "junit.xml")
     return {
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
         f"{platform.python_version()}",
