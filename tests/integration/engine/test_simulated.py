@@ -89,7 +89,9 @@ def test_an_erased_payload_is_not_sent_from_memory(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("rate", [None, 1])
-def test_in_order_the_next_delivery_does_not_wait_for_one_whose_payload_was_erased(bench: Any, rate: int | None) -> None:
+def test_in_order_the_next_delivery_does_not_wait_for_one_whose_payload_was_erased(
+    bench: Any, rate: int | None
+) -> None:
     """The rate keeps the first one in memory, a failure puts it off for an hour."""
 
     async def scenario(b: Bench) -> None:
