@@ -521,9 +521,14 @@ class Dispatcher:
 
     def _conclude(self, lane: Lane, job: Job, outcome: Outcome, body: bytes, timing: Timing) -> Pending:
         """Put the lane into its new state; the record of the attempt, on its way to the store."""
+        present = self.lanes.get(lane.key.name)
+        if present is not None and present.key == lane.key:
+            lane = present  # another one where the endpoint went and came back meanwhile
         policy = lane.config.delivery
         suspend = self._environment.suspend_after_seconds if self._environment else 0
         lane.state = next_state(lane.state, outcome, timing=timing, policy=policy, suspend_after_seconds=suspend)
+        if lane.key in self._memories:
+            self._memories[lane.key].state = lane.state
         jitter = self._random.jitter()
         record = conclude(lane.key, job, outcome, body=body, timing=timing, policy=policy, jitter=jitter)
         return Pending(record, lane.state, job.event_type)

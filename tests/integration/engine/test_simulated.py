@@ -113,6 +113,29 @@ def test_in_order_the_next_delivery_does_not_wait_for_one_whose_payload_was_eras
     bench(scenario)
 
 
+@pytest.mark.parametrize("comes_back_after", [0.0, 2.0])
+def test_a_410_stops_an_endpoint_that_went_and_came_back_while_it_was_under_way(
+    bench: Any, comes_back_after: float
+) -> None:
+    """In a folder it is the same object again."""
+
+    async def scenario(b: Bench) -> None:
+        b.transport.scripts["e"], b.transport.seconds = [status(410), OK], 1.0
+        await b.start(config(endpoint("e")))
+        await b.publish()
+        await b.pass_time(0.5)
+        await b.apply(config())
+        await b.pass_time(comes_back_after)
+        await b.apply(config(endpoint("e")))
+        await b.pass_time(2)
+        await b.publish()
+        await b.pass_time(10)
+        assert len(b.transport.sent) == 1
+        await b.stop()
+
+    bench(scenario)
+
+
 def test_a_redelivery_of_what_is_under_way_is_made_behind_it(bench: Any) -> None:
     async def scenario(b: Bench) -> None:
         b.transport.seconds = 1.0
