@@ -136,9 +136,9 @@ def test_success_and_failure_are_told_within_seconds(site: Site) -> None:
     site.apply(*(site.endpoint(name, eventTypes=[f"{good}.*"]) for name in (good, bad)))
     site.ready(good, bad)
     site.publish(good)
-    told = site.expect(ENDPOINT, good, seconds=6, Healthy=("True", "Succeeding"), Ready=("True", "Ready"))
+    told = site.expect(ENDPOINT, good, seconds=20, Healthy=("True", "Succeeding"), Ready=("True", "Ready"))
     assert told["activity"]["succeeded"] == 1
-    told = site.expect(ENDPOINT, bad, seconds=6, Healthy=("False", "Failing"), Ready=("True", "Ready"))
+    told = site.expect(ENDPOINT, bad, seconds=20, Healthy=("False", "Failing"), Ready=("True", "Ready"))
     assert told["activity"]["consecutiveFailures"] >= 1
     assert "lastSuccessTime" not in told["activity"]
 

@@ -544,15 +544,16 @@ def test_a_replay_runs_while_its_deliveries_do(site: Site) -> None:
     assert (told["selected"], told["delivered"], told["failed"]) == (1, 0, 1)
 
 
+@pytest.mark.timeout(240)
 def test_an_idle_environment_costs_no_write(site: Site) -> None:
-    """Routine activity is written a period after the last event, and nothing after that."""
+    """Routine activity is written a period (30 s here, jittered by a tenth) after the last event, and then nothing."""
 
     def quiet() -> bool:
         mark = site.server.audit_mark()
-        time.sleep(8)
+        time.sleep(36)
         return not site.writes(mark)
 
-    until(quiet, what="no write in 8 s", seconds=60, pause=0)
+    until(quiet, what="no write in a period", seconds=180, pause=0)
     mark = site.server.audit_mark()
     time.sleep(6)
     assert site.writes(mark) == []

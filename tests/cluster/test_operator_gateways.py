@@ -13,7 +13,7 @@ from cluster.fake_gateway import FakeGateway
 from cluster.operator_fixtures import World, endpoint, environment, event_type, eventually, world
 from hookstead.config.model import Epoch
 from hookstead.config.report import Running
-from hookstead.config.serial import decode, digest, from_shards
+from hookstead.config.serial import ConfigUnreadable, decode, digest, from_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,14 @@ def second() -> Iterator[FakeGateway]:
 
 
 def stored(here: World) -> tuple[bytes, dict[str, str]]:
-    """The configuration as the Secrets hold it, and the annotations of the first."""
+    """The configuration as the Secrets hold it, and the annotations of the first.
+
+    The Secrets are written one after the other: what is read between two writes does not fit, and is read again.
+    """
+    return eventually("Secrets that fit", lambda: _read_stored(here))  # type: ignore[no-any-return]  # it gives Any
+
+
+def _read_stored(here: World) -> tuple[bytes, dict[str, str]] | None:
     first = here.secret("hookstead-config-0")
     assert first is not None
     notes = first["metadata"]["annotations"]
@@ -46,8 +53,14 @@ def stored(here: World) -> tuple[bytes, dict[str, str]]:
     for number in range(int(notes["hookstead.dev/config-shards"])):
         body = here.secret(f"hookstead-config-{number}")
         assert body is not None
-        pieces.append(base64.b64decode(body["data"][f"config-{number}.json.gz"]))
-    return from_shards(pieces), notes
+        piece = (body.get("data") or {}).get(f"config-{number}.json.gz")
+        if piece is None:
+            return None
+        pieces.append(base64.b64decode(piece))
+    try:
+        return from_shards(pieces), notes
+    except ConfigUnreadable:
+        return None
 
 
 def test_the_secret_holds_what_was_pushed(here: World) -> None:
