@@ -330,7 +330,7 @@ class Operator:
                 self._seen(changed=seen.changed, relisted=seen.relisted)
             else:
                 self._observe_object(_BY_PLURAL[plural], event, body)
-        except Exception:
+        except Exception:  # Kopf would log and lose it; the sweep that is asked for brings the object in
             log.exception("an event could not be taken in", extra={"action": "observe", "resource": plural})
             self._sweeper.ask()
 
