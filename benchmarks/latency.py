@@ -1,9 +1,10 @@
 """How long an event takes from its 202, and from its POST, to the receiver: an idle box, events at a steady pace.
 
-    python benchmarks/latency.py [--events 2000] [--per-second 100] [--black-holes 0]
+    python benchmarks/latency.py [--events 2000] [--per-second 100] [--black-holes 0 1000] [--busy-black-hole]
 
 `--black-holes N` adds N endpoints that get every second event and whose receiver accepts connections and never
-answers; the healthy endpoint's figures with and without them tell whether one delays another. Loopback only.
+answers; `--busy-black-hole` measures 99 healthy endpoints: alone, and beside one that gets half as many events as all
+of them and answers, or never does. The healthy figures tell whether one delays another. Loopback only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from loopback import Receiver, post
@@ -53,18 +56,40 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
 
 
-async def publish(port: int, stamps: Stamps, events: int, per_second: float, black_holes: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Who gets the events: `healthy` endpoints in turn; of the silent ones, one gets each second event too.
+
+    `busy`: one more endpoint has events of its own, half as many; it is silent if there is a silent one.
+    """
+
+    name: str
+    healthy: int = 1
+    silent: int = 0
+    busy: bool = False
+
+    @property
+    def endpoints(self) -> int:
+        return self.healthy + max(self.silent, int(self.busy))
+
+    def channels(self, number: int) -> list[str]:
+        chosen = [f"client_{number % self.healthy}"]
+        if self.silent and not self.busy and number % 2:
+            chosen.append(f"client_{self.healthy + number // 2 % self.silent}")
+        return chosen
+
+
+async def publish(
+    port: int, stamps: Stamps, events: int, per_second: float, channels: Callable[[int], list[str]], *, mark: str = "n"
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = time.perf_counter()
     for number in range(events):
         delay = started + number / per_second - time.perf_counter()
         if delay > 0:
             await asyncio.sleep(delay)
-        channels = ["client_0"]
-        if black_holes and number % 2:
-            channels.append(f"client_{1 + number // 2 % black_holes}")
         body = json.dumps(
-            {"type": "order.created", "channels": channels, "data": {"text": f"n{number}n" + "x" * 1000}},
+            {"type": "order.created", "channels": channels(number), "data": {"text": f"{mark}{number}n" + "x" * 1000}},
             separators=(",", ":"),
         ).encode()
         stamps.posted[number] = time.perf_counter()
@@ -78,7 +103,7 @@ async def publish(port: int, stamps: Stamps, events: int, per_second: float, bla
     writer.close()
 
 
-async def measure(*, events: int, per_second: float, black_holes: int) -> Stamps:
+async def measure(case: Case, *, events: int, per_second: float) -> Stamps:
     loop = asyncio.get_running_loop()
     stamps = Stamps()
     healthy = await loop.create_server(lambda: StampingReceiver(stamps), "127.0.0.1", 0)
@@ -87,15 +112,24 @@ async def measure(*, events: int, per_second: float, black_holes: int) -> Stamps
         folder = Path(name)
         (folder / "manifests").mkdir()
         healthy_port, silent_port = (server.sockets[0].getsockname()[1] for server in (healthy, silent))
-        text = manifests(1 + black_holes, healthy_port).replace(
-            f"http://127.0.0.1:{healthy_port}/hooks/", f"http://127.0.0.1:{silent_port}/hooks/"
-        )
-        text = text.replace(f'"http://127.0.0.1:{silent_port}/hooks/0"', f'"http://127.0.0.1:{healthy_port}/hooks/0"')
+        text = manifests(case.endpoints, healthy_port)
+        for number in range(case.healthy, case.healthy + case.silent):
+            hook = f'127.0.0.1:{{}}/hooks/{number}"'
+            text = text.replace(hook.format(healthy_port), hook.format(silent_port))
         (folder / "manifests" / "all.yaml").write_text(text)
         port, admin = free_port(), free_port()
         async with product(folder, 0, port, admin):
-            await publish(port, Stamps(), 50, per_second, black_holes)  # connections and caches
-            await publish(port, stamps, events, per_second, black_holes)
+            await publish(port, Stamps(), max(50, 2 * case.healthy), per_second, case.channels)  # connections, caches
+            stamps.received.clear()
+            beside = None
+            if case.busy:
+                busy = [f"client_{case.healthy}"]
+                beside = asyncio.create_task(
+                    publish(port, Stamps(), events // 2, per_second / 2, lambda _: busy, mark="b")
+                )
+            await publish(port, stamps, events, per_second, case.channels)
+            if beside is not None:
+                await beside
             await asyncio.sleep(0.5)
     healthy.close()
     silent.close()
@@ -106,20 +140,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--per-second", type=float, default=100)
-    parser.add_argument("--black-holes", type=int, nargs="+", default=[0])
+    parser.add_argument("--black-holes", type=int, nargs="+", default=[0, 1000])
+    parser.add_argument("--busy-black-hole", action="store_true")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if options.busy_black_hole:
+        cases = [
+            Case("99 healthy, alone", 99),
+            Case("99 healthy, a busy one that answers", 99, busy=True),
+            Case("99 healthy, a busy black hole", 99, 1, busy=True),
+        ]
+    else:
+        cases = [Case(f"1 healthy, {silent:,} black holes", 1, silent) for silent in options.black_holes]
     print(*describe("hookstead", "uvloop", "apsw"), sep="\n")
     print(f"settings  {options.events} events of 1 KiB at {options.per_second:g}/s, product on core 0, store FULL")
-    print(f"{'black holes':>11} {'received':>9} {'202 to receipt, ms':>27} {'POST to receipt, ms':>27}")
-    print(f"{'':>11} {'':>9} {'p50':>13} {'p99':>13} {'p50':>13} {'p99':>13}")
-    for black_holes in options.black_holes:
-        stamps = asyncio.run(measure(events=options.events, per_second=options.per_second, black_holes=black_holes))
+    print(f"{'case':<36} {'received':>9} {'202 to receipt, ms':>27} {'POST to receipt, ms':>27}")
+    print(f"{'':<36} {'':>9} {'p50':>13} {'p99':>13} {'p50':>13} {'p99':>13}")
+    for case in cases:
+        stamps = asyncio.run(measure(case, events=options.events, per_second=options.per_second))
         got = sorted(stamps.received)
         since_accepted = [stamps.received[number] - stamps.accepted[number] for number in got]
         since_posted = [stamps.received[number] - stamps.posted[number] for number in got]
         print(
-            f"{black_holes:>11} {len(got):>4}/{options.events:<4} "
+            f"{case.name:<36} {len(got):>4}/{options.events:<4} "
             f"{percentile(since_accepted, 0.5):>13.2f} {percentile(since_accepted, 0.99):>13.2f} "
             f"{percentile(since_posted, 0.5):>13.2f} {percentile(since_posted, 0.99):>13.2f}"
         )

@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -143,7 +144,9 @@ async def silent(receiver: Sink) -> None:
 
 
 @pytest.mark.timeout(60 + CYCLES * SECONDS_PER_CYCLE)
-async def test_what_was_promised_before_kills_at_random_moments_is_delivered(tmp_path: Path) -> None:
+async def test_what_was_promised_before_kills_at_random_moments_is_delivered(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     seed = int.from_bytes(os.urandom(4))
     chance, ledger, repeats = random.Random(seed), Ledger(), Repeats()
     print(f"\nseed {seed}, {CYCLES} cycles")
@@ -170,6 +173,7 @@ async def test_what_was_promised_before_kills_at_random_moments_is_delivered(tmp
             (HELD, pending): len(promised),
         }
         assert await place.check() == []
+        record_property("tally", ["kill -9 cycles", CYCLES, CYCLES])
         print(
             f"{len(promised)} events promised, {receiver.seen.total()} requests, of which"
             f" {repeats.known.total()} repeat what was in flight; by kill {repeats.by_kill}"

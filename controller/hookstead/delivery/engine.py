@@ -48,7 +48,7 @@ class EngineSettings:
     claimed jobs that wait, the attempt limits for those under way; beyond these each endpoint has one attempt."""
 
     user_agent: str = "Hookstead"
-    linger_seconds: float = 0.01
+    linger_seconds: float = 0.025
     publish_backlog: int = 10_000
     memory_jobs: int = 4096
     memory_bytes: int = 8 * 1024 * 1024

@@ -29,18 +29,24 @@ class Pending:
 
 @dataclass(slots=True, kw_only=True)
 class Recorder:
-    """`committed` is called for each attempt, in order, after its transaction; it must not raise."""
+    """`committed` is called for each attempt, in order, after its transaction; it must not raise.
+
+    While the store is free it gets an attempt after `linger_seconds`, or at once with `full_batch` of them (a crash
+    repeats no more), or where somebody waits. Each commit less is one less that an event on its way in may meet.
+    """
 
     store: Store
     committed: Committed
-    linger_seconds: float = 0.01
+    linger_seconds: float = 0.025
+    full_batch: int = 32
     batch_limit: int = 512
     backlog_limit: int = 4096
     retry_seconds: float = 1.0
     _pending: list[Pending] = field(default_factory=list)
     _writing: list[Pending] = field(default_factory=list)
     _lanes: dict[EndpointKey, LaneState] = field(default_factory=dict)
-    _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _timer: asyncio.TimerHandle | None = None
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -53,7 +59,7 @@ class Recorder:
     def add(self, pending: Pending) -> None:
         """Take one attempt; its commit follows within the linger time when the store is free."""
         self._pending.append(pending)
-        self._changed()
+        self._changed(now=pending.waiter is not None)
 
     def save(self, endpoint: EndpointKey, lane: LaneState) -> None:
         """Take a lane state that no attempt led to. Attempts that still wait are older, and must not undo it."""
@@ -63,9 +69,12 @@ class Recorder:
                 pending.lane = lane
         self._changed()
 
-    def _changed(self) -> None:
+    def _changed(self, *, now: bool = False) -> None:
         self._idle.clear()
-        self._wakeup.set()
+        if now or len(self._pending) >= self.full_batch:
+            self._due.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.linger_seconds, self._due.set)
         if len(self._pending) >= self.backlog_limit:
             self._room.clear()
 
@@ -79,15 +88,15 @@ class Recorder:
 
     async def stop(self) -> None:
         """Cancel the loop; what is uncommitted is sent again by the next life."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
-            await self._wakeup.wait()
-            if len(self._pending) < self.batch_limit:
-                await asyncio.sleep(self.linger_seconds)
+            await self._due.wait()
             batch, lanes = self._take()
             self._writing = batch
             numbers = await self._write(batch, lanes)
@@ -104,8 +113,11 @@ class Recorder:
         lanes, self._lanes = self._lanes, {}
         for pending in batch:
             lanes[pending.record.endpoint] = pending.lane
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._pending:
-            self._wakeup.clear()
+            self._due.clear()
         if len(self._pending) < self.backlog_limit:
             self._room.set()
         return batch, lanes

@@ -19,7 +19,7 @@ class Settings:
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     vfs: str | None = None
     page_bytes: int = 4096
-    writer_cache: int = 16 * MIB
+    writer_cache: int = 6 * MIB
     reader_cache: int = 4 * MIB
     checkpoint_at: int = 16 * MIB
     """WAL size from which it is copied into the database, beside the writer."""
