@@ -9,11 +9,11 @@ from typing import Any, cast
 import jsonschema_rs
 
 from builders import config, event_type
+from hookstead.config.catalog_documents import accepted_types, asyncapi_document, openapi_document, payload_schema
 from hookstead.delivery.engine import Engine
 from hookstead.delivery.ports import Store
 from hookstead.gateway.admin import Admin, admin_router
 from hookstead.gateway.app import build_public_router
-from hookstead.gateway.catalog import accepted_types, asyncapi_document, openapi_document, payload_schema
 from hookstead.gateway.openapi import OPERATIONS, SCHEMAS, document
 from hookstead.gateway.stream import ActivityStream
 from hookstead.gateway.system import SystemClock
