@@ -40,7 +40,7 @@ venv: $(READY) ## The virtual environment of this clone, in the cache
 	@echo $(VENV)
 
 .PHONY: binaries
-binaries: ## The programs that the tests run: etcd, API server, controller manager, kubectl, strace
+binaries: ## The programs that the tests run: etcd, API server, controller manager, kubectl, helm, strace
 	@$(BOOTSTRAP) tests/toolchain/binaries.py
 
 # ---- demonstrations

@@ -119,7 +119,7 @@ PROGRAMS: Final[dict[str, Program]] = {
 }
 DEBIAN: Final[dict[str, str]] = {"strace": "the test that no 202 precedes its fsync"}
 """Programs of the distribution, each with what it is for. Their absence only skips a test."""
-USUAL: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "strace")
+USUAL: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "strace")
 
 
 # Where a program may be found, each (Program) -> Path or None.
