@@ -18,7 +18,7 @@ CRDS = Path(__file__).parents[3] / "crds"
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        ([], 2, "a command is required: one of dev, validate, operator, gateway"),
+        ([], 2, "a command is required: one of dev, validate, catalog, operator, gateway"),
         (["plan"], 2, "unknown command 'plan'"),
         (["--verbose"], 2, "unknown command '--verbose'"),
         (["validate"], 2, "the following arguments are required: PATH"),
