@@ -45,13 +45,13 @@ class PodStore:
         self.pods[name] = pod
         return before is None or before.address != pod.address
 
-    def missing(self, listing: Listing) -> int:
-        """How many pods of the list the feed has not brought yet."""
-        return sum(
-            1
+    def missing(self, listing: Listing) -> list[str]:
+        """The pods of the list that the feed has not brought yet."""
+        return [
+            name
             for name, listed in listing.items.items()
             if name not in self.pods or self.pods[name].resource_version < listed.resource_version
-        )
+        ]
 
     def sweep(self, listing: Listing) -> bool:
         """Remove what the list does not know and what is older than it; True when something went."""

@@ -236,7 +236,10 @@ class Reconciler:
             for kind, listing in listings.kinds.items()
             for item in listing.items.values()
         }
-        return not (suspicion.lost & found)
+        if suspicion.lost & found:
+            self._sweeper.ask()  # they exist: it is we who have lost them
+            return False
+        return True
 
     # Publishing.
 

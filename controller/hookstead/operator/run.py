@@ -37,7 +37,7 @@ from hookstead.operator.schedule import Key, Scheduler
 from hookstead.operator.statuses import Statuses
 from hookstead.operator.sweep import Sweeper
 from hookstead.resources.conditions import timestamp
-from hookstead.resources.kinds import Kind
+from hookstead.resources.kinds import SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -120,6 +120,7 @@ class Operator:
             pods=self._pods,
             pod_selector=options.gateway_selector,
             changed=self._swept,
+            bring=self._brought,
         )
         self._resolver: Final = Resolver(
             kube,
@@ -359,6 +360,12 @@ class Operator:
     def _swept(self) -> None:
         self._set_live()
         self._reconciler.mark()
+
+    def _brought(self, plural: str, body: dict[str, Any]) -> None:
+        """An object that the feed has lost. Of Secrets only those with the label concern us, as in the watch."""
+        labels = body["metadata"].get("labels") or {}
+        if plural != SECRETS or labels.get(SECRET_LABEL) == "true":
+            self.observe(plural, "MODIFIED", body)
 
     def _set_live(self) -> None:
         if self._options.gateway_selector is None:

@@ -1,15 +1,17 @@
 """The sweep: consistent metadata lists against what the feed has told.
 
 Kopf never reports what was deleted while a watch was broken, and reports objects one by one at its start. So the
-lists say when everything is there (the barrier before the first pass), and what is not there any more (ghosts).
+lists say when everything is there (the barrier before the first pass), what is not there any more (ghosts), and what
+the feed has never brought or lost (it is asked for by name: a watch does not repeat itself).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.feed import PODS, SECRETS
 from hookstead.operator.guard import served_in_full
@@ -17,7 +19,7 @@ from hookstead.operator.kube import DISCOVERY_PATH, KubeClient, KubeError, Listi
 from hookstead.resources.kinds import SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hookstead.operator.objects import ObjectStore, SecretStore
     from hookstead.operator.pods import PodStore
@@ -29,6 +31,9 @@ PATIENCE_PER_THOUSAND_SECONDS: Final = 1.5
 """How long the barrier waits for the feed to bring what a list has, before it lists again."""
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
+LAG_SECONDS: Final = 2.0
+"""What a list has and the feed has not may still be on its way for so long."""
+FETCHED_AT_ONCE: Final = 500
 
 log: Final = logging.getLogger(__name__)
 
@@ -43,7 +48,10 @@ class Listings:
 
 
 class Sweeper:
-    """Lists, compares, removes ghosts, and calls `changed` when it removed any."""
+    """Lists, compares, removes ghosts, and calls `changed` when it removed any; what is missing it gets for `bring`.
+
+    `bring` takes a plural and the object, as the feed would have told it.
+    """
 
     def __init__(
         self,
@@ -55,6 +63,7 @@ class Sweeper:
         pods: PodStore,
         pod_selector: str | None,
         changed: Callable[[], None],
+        bring: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._kube: Final = kube
         self._namespace: Final = namespace
@@ -63,7 +72,9 @@ class Sweeper:
         self._pods: Final = pods
         self._pod_selector: Final = pod_selector
         self._changed: Final = changed
+        self._bring: Final = bring
         self._asked: Final = asyncio.Event()
+        self._fetched: list[tuple[str, str]] = []
         self.ghosts = 0
 
     def ask(self) -> None:
@@ -98,9 +109,12 @@ class Sweeper:
         """Return once the feed has brought everything that exists, and nothing is held that does not."""
         retry = RETRY_SECONDS
         loop = asyncio.get_running_loop()
+        late = False
         while True:
             try:
                 listings = await self._list()
+                if late:
+                    await self._fetch(self._missing(listings))
             except KubeError as error:
                 log.warning("cannot list yet", extra={"action": "synchronise", "error": str(error)})
                 await asyncio.sleep(retry)
@@ -113,6 +127,7 @@ class Sweeper:
                     log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
                     return
                 await asyncio.sleep(0.05)
+            late = True  # the feed has had its time: what it still misses it was never told
 
     async def run(self) -> None:
         """Sweep after every re-list and every PERIOD_SECONDS, for ever."""
@@ -125,7 +140,7 @@ class Sweeper:
                 pass
             self._asked.clear()
             try:
-                await self.sweep()
+                await self._fetch_missing(await self.sweep())
             except KubeError as error:
                 log.warning("a sweep failed", extra={"action": "sweep", "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -136,6 +151,38 @@ class Sweeper:
         listings = await self._list()
         self._compare(listings)
         return listings
+
+    async def _fetch_missing(self, listings: Listings) -> None:
+        """Get by name what the lists have and the feed does not bring. Raises KubeError."""
+        if not self._missing(listings):
+            return
+        await asyncio.sleep(LAG_SECONDS)
+        missing = self._missing(listings)
+        if not missing:
+            return
+        log.warning("the feed has lost objects", extra={"action": "sweep", "missing": len(missing)})
+        await self._fetch(missing)
+        if missing != self._fetched:  # what even this does not help waits for its next turn
+            self._fetched = missing
+            self._asked.set()  # for the rest, and for what was deleted just now
+
+    async def _fetch(self, missing: Sequence[tuple[str, str]]) -> None:
+        for plural, path in missing[:FETCHED_AT_ONCE]:
+            with contextlib.suppress(NotFound):
+                self._bring(plural, await self._kube.get(path))
+
+    def _missing(self, listings: Listings) -> list[tuple[str, str]]:
+        """Plural and path of each object that the lists have, in this form or a later one, and we do not."""
+        space = self._namespace
+        found = [
+            (kind.plural, kind_path(kind, space, name))
+            for kind, listing in listings.kinds.items()
+            for name in self._objects.sweep(kind, listing).missing
+        ]
+        found += [(SECRETS, core_path(SECRETS, space, name)) for name in self._secrets.sweep(listings.secrets).missing]
+        if listings.pods is not None:
+            found += [(PODS, core_path(PODS, space, name)) for name in self._pods.missing(listings.pods)]
+        return found
 
     async def _list(self) -> Listings:
         kinds = {kind: await self._kube.list_metadata(kind_path(kind, self._namespace)) for kind in Kind}
@@ -164,5 +211,5 @@ class Sweeper:
             log.warning("removed ghosts", extra={"action": "sweep", "ghosts": ghosts})
         if ghosts or pods_gone:
             self._changed()
-        pods_missing = self._pods.missing(listings.pods) if listings.pods is not None else 0
+        pods_missing = len(self._pods.missing(listings.pods)) if listings.pods is not None else 0
         return pods_missing + sum(len(item.missing) for item in swept)

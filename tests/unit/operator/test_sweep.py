@@ -1,0 +1,116 @@
+"""The sweep brings in what the feed has lost: a watch does not repeat itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hookstead.operator import sweep
+from hookstead.operator.kube import Listed, Listing, NotFound
+from hookstead.operator.objects import ObjectStore, SecretStore
+from hookstead.operator.pods import PodStore
+from hookstead.operator.sweep import Sweeper
+from hookstead.resources.kinds import Kind
+
+
+class Server:
+    """Channels by name, as an API server has them."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.asked: list[str] = []
+        self.lists = 0
+
+    async def list_metadata(self, path: str, *, label_selector: str = "") -> Listing:
+        del label_selector
+        self.lists += 1
+        names = self.names if path.endswith("/webhookchannels") else []
+        return Listing(
+            resource_version=100,
+            items={name: Listed(name=name, uid=f"uid-{name}", resource_version=10) for name in names},
+        )
+
+    async def get(self, path: str) -> dict[str, Any]:
+        name = path.rpartition("/")[2]
+        self.asked.append(name)
+        if name not in self.names:
+            raise NotFound("gone", status=404)
+        return channel(name)
+
+
+def channel(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "hookstead.dev/v1alpha1",
+        "kind": "WebhookChannel",
+        "metadata": {"name": name, "namespace": "n", "uid": f"uid-{name}", "resourceVersion": "10", "generation": 1},
+        "spec": {"channelName": name},
+    }
+
+
+def sweeper(server: Server, objects: ObjectStore) -> Sweeper:
+    def bring(_: str, body: dict[str, Any]) -> None:
+        objects.observe(Kind.CHANNEL, "MODIFIED", body)
+
+    return Sweeper(
+        server,  # type: ignore[arg-type]  # a fake
+        namespace="n",
+        objects=objects,
+        secrets=SecretStore(),
+        pods=PodStore(),
+        pod_selector=None,
+        changed=lambda: None,
+        bring=bring,
+    )
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LAG_SECONDS", "AFTER_RELIST_SECONDS"):
+        monkeypatch.setattr(sweep, name, 0.0)
+    monkeypatch.setattr(sweep, "PATIENCE_SECONDS", 0.01)
+
+
+async def test_what_the_feed_has_lost_is_got_by_name_and_looked_at_once_more() -> None:
+    server, objects = Server("a", "b"), ObjectStore("n")
+    objects.observe(Kind.CHANNEL, None, channel("a"))
+    one = sweeper(server, objects)
+    task = asyncio.create_task(one.run())
+    one.ask()
+    await until(lambda: server.lists == 12)  # six lists each time: once more after something was brought
+    task.cancel()
+    assert server.asked == ["b"]
+    assert set(objects.kinds[Kind.CHANNEL]) == {"a", "b"}
+
+
+async def test_what_is_not_there_any_more_is_no_failure_and_is_not_asked_for_for_ever() -> None:
+    server, objects = Server("a"), ObjectStore("n")
+    one = sweeper(server, objects)
+    task = asyncio.create_task(one.run())
+
+    async def gone(path: str) -> dict[str, Any]:
+        server.asked.append(path)
+        raise NotFound("gone", status=404)
+
+    server.get = gone  # type: ignore[method-assign]
+    one.ask()
+    await until(lambda: len(server.asked) == 2)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    task.cancel()
+    assert len(server.asked) == 2
+
+
+async def test_a_feed_that_never_brings_an_object_holds_nothing_up_at_the_start() -> None:
+    server, objects = Server("a", "b"), ObjectStore("n")
+    objects.observe(Kind.CHANNEL, None, channel("a"))
+    async with asyncio.timeout(5):
+        await sweeper(server, objects).synchronise()
+    assert set(objects.kinds[Kind.CHANNEL]) == {"a", "b"}
