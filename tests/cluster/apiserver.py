@@ -112,6 +112,11 @@ class ApiServer:
         return f"https://127.0.0.1:{self._port}"
 
     @property
+    def etcd_url(self) -> str:
+        """The store's own address, where its metrics are."""
+        return f"http://127.0.0.1:{self._etcd_port}"
+
+    @property
     def ca_file(self) -> Path:
         """The certificate that the server made for itself on its first start."""
         return self.directory / "certificates" / "apiserver.crt"
