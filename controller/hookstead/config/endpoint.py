@@ -88,7 +88,13 @@ def compile_endpoint(item: Endpoint | Rejected, context: EndpointContext) -> End
     identity = identity_of(item)
     if isinstance(item, Rejected):
         verdict = refusal(item) if context.environment_exists else missing_environment()
-        return EndpointConfig(identity=identity, verdict=verdict, hold=verdict.accepted.reason, scope=Scope.NOTHING)
+        return EndpointConfig(
+            identity=identity,
+            verdict=verdict,
+            hold=verdict.accepted.reason,
+            scope=Scope.NOTHING,
+            reconcile_requested_at=item.meta.annotations.get(RECONCILE_ANNOTATION),
+        )
     values, unread = _read(item, context)
     accepted = _first(_ACCEPTED_CHECKS, item, values, context) or ACCEPTED
     resolved = unread or _first(_RESOLVED_CHECKS, item, values, context) or RESOLVED

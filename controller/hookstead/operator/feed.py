@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 SECRETS: Final = "secrets"
 PODS: Final = "pods"
 
-BACKOFF_CEILING_SECONDS: Final = 30.0
+BACKOFF_CEILING_SECONDS: Final = 10.0
+"""An API server that is back is heard within so long."""
+INACTIVITY_SECONDS: Final = 70.0
+"""A watch that shows neither an event nor one of the bookmarks, which come each minute, is dead and begun anew."""
 
 log: Final = logging.getLogger(__name__)
 
 
 class Backoffs:
-    """Endless waits between tries: doubling from 0.2 s to 30 s, each ±20 %. A fresh sequence per iteration.
+    """Endless waits between tries: doubling from 0.2 s to 10 s, each ±20 %. A fresh sequence per iteration.
 
     Kopf ends the process when a finite sequence is used up; an API server may be away for longer than that.
     """
@@ -84,6 +87,7 @@ def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
     settings.persistence.progress_storage = _NoProgress()
     settings.queueing.idle_timeout = 0.5
     settings.watching.chunk_size = 500
+    settings.watching.inactivity_timeout = INACTIVITY_SECONDS
     settings.watching.label_selectors["", "v1", SECRETS] = f"{SECRET_LABEL}=true"
     if pod_selector is not None:
         settings.watching.label_selectors["", "v1", PODS] = pod_selector

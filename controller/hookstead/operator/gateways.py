@@ -38,6 +38,7 @@ BREATHER_CEILING_SECONDS: Final = 5.0
 PUSH_SECONDS: Final = 30.0
 RETRY_FLOOR_SECONDS: Final = 0.2
 RETRY_CEILING_SECONDS: Final = 1.0
+UNAUTHORISED: Final = (401, 403)
 ANSWER_LIMIT: Final = 128 * 1024 * 1024
 
 log: Final = logging.getLogger(__name__)
@@ -60,10 +61,19 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What both sides share: the bearer token, and the CA for https (None: only loopback, in plain HTTP)."""
+    """What both sides share: the bearer token, and the CA for https (None: only loopback, in plain HTTP).
+
+    `former_token`: a gateway whose mount has not followed yet still takes that one.
+    """
 
     token: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
+    former_token: str = field(default="", repr=False)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """In the order in which they are tried."""
+        return (self.token, self.former_token) if self.former_token else (self.token,)
 
 
 class GatewayProblem(Exception):
@@ -183,28 +193,28 @@ class Gateways:
             raise GatewayProblem("the internal Secret has no ca.crt to verify it by.")
         if not credentials.token:
             raise GatewayProblem("the internal Secret has no token yet.")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                trust_env=False, headers={"user-agent": f"hookstead-operator/{__version__}"}
-            )
         tls: dict[str, Any] = {"ssl": credentials.tls, "server_hostname": INTERNAL_NAME} if secure else {}
+        status, answer = 0, b""
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers={"authorization": f"Bearer {credentials.token}", **(headers or {})},
-                    allow_redirects=False,
-                    **tls,
-                ) as response,
-            ):
-                return response.status, await _bounded(response)
+            async with asyncio.timeout(seconds):
+                for token in credentials.tokens:
+                    told = {"authorization": f"Bearer {token}", **(headers or {})}
+                    status, answer = await self._ask(method, url, data=body, headers=told, **tls)
+                    if status not in UNAUTHORISED:
+                        break
         except TimeoutError as error:
             raise GatewayProblem(f"no answer within {seconds:.0f} s.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise GatewayProblem(f"{_reason(error)}.") from error
+        return status, answer
+
+    async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                trust_env=False, headers={"user-agent": f"hookstead-operator/{__version__}"}
+            )
+        async with self._session.request(method, url, allow_redirects=False, **more) as response:
+            return response.status, await _bounded(response)
 
 
 class _Link:
@@ -330,7 +340,7 @@ class _Link:
         return report.cursor
 
     def _expect_ok(self, status: int, body: bytes) -> None:
-        if status in (401, 403):
+        if status in UNAUTHORISED:
             self._fleet.listeners.refused()
             raise GatewayProblem("it does not take the token of the internal Secret.")
         if status != 200:

@@ -13,70 +13,122 @@ import ssl
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from hookstead.operator.certificates import issue, needs_renewal
+from hookstead.operator.certificates import ServerCertificate, issue, needs_renewal
 from hookstead.operator.gateways import INTERNAL_NAME, Credentials
 from hookstead.operator.kube import Conflict, KubeClient, NotFound, core_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 GENERATED: Final = "hookstead.dev/generated"
 """Annotation of what the operator made itself and may therefore renew."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "hookstead"}
 TOKEN_BYTES: Final = 32
+FORMER_SECONDS: Final = 300.0
+"""A kubelet brings a changed Secret into its mounts within two minutes or so."""
 
 log: Final = logging.getLogger(__name__)
 
 
-async def ensure_internal_secret(kube: KubeClient, *, namespace: str, name: str, now: datetime) -> Credentials:
-    """Read the Secret, creating or renewing it where that is ours to do. Raises KubeError."""
-    path = core_path("secrets", namespace, name)
-    try:
-        body = await kube.get(path)
-    except NotFound:
-        try:
-            body = await kube.create(core_path("secrets", namespace), _fresh(name, now))
-            log.info("created the internal Secret", extra={"action": "internal-secret", "secret": name})
-        except Conflict:
-            body = await kube.get(path)
-    texts = _texts(body)
-    ours = GENERATED in (body["metadata"].get("annotations") or {})
-    if ours and needs_renewal(texts.get("tls.crt", ""), now=now):
-        made = issue(INTERNAL_NAME, now=now, former_authorities=texts.get("ca.crt", ""))
-        body = await kube.merge_patch(path, {"data": _data(made.authorities, made.certificate, made.key)})
+class InternalSecret:
+    """Follows the Secret, creating and renewing it where that is ours to do, without a moment in which a gateway that
+    still runs on what its mount held before is shut out: for FORMER_SECONDS the former CA and token are good as well.
+    """
+
+    def __init__(self, kube: KubeClient, *, namespace: str, name: str, monotonic: Callable[[], float]) -> None:
+        self._kube: Final = kube
+        self._namespace: Final = namespace
+        self._name: Final = name
+        self._monotonic: Final = monotonic
+        self._ours = True
+        self._known: Mapping[str, str] = {}
+        self._former: Mapping[str, str] = {}
+        self._changed_at = float("-inf")
+        self._credentials: Credentials | None = None
+
+    async def look(self, *, now: datetime) -> Credentials:
+        """What is to be used from now on; the same object while nothing has changed. Raises KubeError."""
+        body = await self._read(now)
+        if body is None:
+            return self._use(self._known)
+        self._ours = GENERATED in (body["metadata"].get("annotations") or {})
         texts = _texts(body)
-        log.info("renewed the internal certificate", extra={"action": "internal-secret", "secret": name})
-    return credentials(texts)
+        if self._ours and needs_renewal(texts.get("tls.crt", ""), now=now):
+            made = issue(INTERNAL_NAME, now=now, former_authorities=texts.get("ca.crt", ""))
+            path = core_path("secrets", self._namespace, self._name)
+            texts = _texts(await self._kube.merge_patch(path, {"data": _data(made)}))
+            log.info("renewed the internal certificate", extra={"action": "internal-secret", "secret": self._name})
+        return self._use(texts)
 
-
-def credentials(texts: Mapping[str, str]) -> Credentials:
-    """From the Secret's texts; without a usable `ca.crt` only loopback is reachable."""
-    authorities = texts.get("ca.crt", "").strip()
-    tls = None
-    if authorities:
+    async def _read(self, now: datetime) -> dict[str, Any] | None:
+        """The Secret, made where it is absent; None where the one that somebody gave has gone."""
+        path = core_path("secrets", self._namespace, self._name)
         try:
-            tls = ssl.create_default_context(cadata=authorities)
+            found: dict[str, Any] = await self._kube.get(path)
+            return found
+        except NotFound:
+            if not self._ours:
+                log.warning(
+                    "the internal Secret is gone; what it held stays in use",
+                    extra={"action": "internal-secret", "secret": self._name},
+                )
+                return None
+        try:
+            made: dict[str, Any] = await self._kube.create(
+                core_path("secrets", self._namespace), _fresh(self._name, now, known=self._known)
+            )
+        except Conflict:
+            made = await self._kube.get(path)
+        else:
+            log.info("created the internal Secret", extra={"action": "internal-secret", "secret": self._name})
+        return made
+
+    def _use(self, texts: Mapping[str, str]) -> Credentials:
+        before, at = self._credentials, self._monotonic()
+        if before is not None and texts != self._known:
+            self._former, self._changed_at = self._known, at
+        elif self._former and at - self._changed_at > FORMER_SECONDS:
+            self._former = {}
+        elif before is not None:
+            return before
+        self._known = texts
+        self._credentials = credentials(texts, former=self._former)
+        return self._credentials
+
+
+def credentials(texts: Mapping[str, str], *, former: Mapping[str, str] | None = None) -> Credentials:
+    """From the Secret's texts, and those of before; without a usable `ca.crt` only loopback is reachable."""
+    before = former or {}
+    tls = None
+    present = texts.get("ca.crt", "").strip()
+    if present:
+        try:
+            tls = ssl.create_default_context(cadata="\n".join([present, before.get("ca.crt", "").strip()]))
         except (ssl.SSLError, ValueError) as error:
             log.warning("ca.crt is unusable", extra={"action": "internal-secret", "error": str(error)})
-    return Credentials(token=texts.get("token", "").strip(), tls=tls)
+    token, old = texts.get("token", "").strip(), before.get("token", "").strip()
+    return Credentials(token=token, tls=tls, former_token=old if old != token else "")
 
 
-def _fresh(name: str, now: datetime) -> dict[str, Any]:
-    made = issue(INTERNAL_NAME, now=now)
+def _fresh(name: str, now: datetime, *, known: Mapping[str, str]) -> dict[str, Any]:
+    """A new Secret; one that was deleted while we run keeps its token and the authorities that gateways still show."""
+    made = issue(INTERNAL_NAME, now=now, former_authorities=known.get("ca.crt", ""))
+    token = known.get("token", "").strip() or secrets.token_urlsafe(TOKEN_BYTES)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "labels": MANAGED_BY, "annotations": {GENERATED: "true"}},
         "type": "Opaque",
-        "data": {
-            "token": _encoded(secrets.token_urlsafe(TOKEN_BYTES)),
-            **_data(made.authorities, made.certificate, made.key),
-        },
+        "data": {"token": _encoded(token), **_data(made)},
     }
 
 
-def _data(authorities: str, certificate: str, key: str) -> dict[str, str]:
-    return {"ca.crt": _encoded(authorities), "tls.crt": _encoded(certificate), "tls.key": _encoded(key)}
+def _data(made: ServerCertificate) -> dict[str, str]:
+    return {
+        "ca.crt": _encoded(made.authorities),
+        "tls.crt": _encoded(made.certificate),
+        "tls.key": _encoded(made.key),
+    }
 
 
 def _encoded(text: str) -> str:

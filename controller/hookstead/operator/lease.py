@@ -96,8 +96,16 @@ class Elector:
     async def acquire(self) -> None:
         """Return once this process leads."""
         while not await self._attempt():  # noqa: ASYNC110  (the Lease is polled)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._pause())
         log.info("this operator leads", extra={"action": "lease-acquired", "identity": self._identity})
+
+    def _pause(self) -> float:
+        """Before a candidate's next try: until the silence of the holder has lasted long enough, if that is sooner."""
+        seen = self._observation
+        if seen is None or not seen.record.holder:
+            return RETRY_SECONDS
+        left = seen.since + LEASE_SECONDS - self._monotonic()
+        return min(RETRY_SECONDS, left) if left > 0 else RETRY_SECONDS
 
     async def hold(self) -> None:
         """Renew for ever. Raises LeaseLost once that failed for too long or somebody else holds the Lease."""

@@ -114,16 +114,20 @@ async def claim_term(kube: KubeClient, *, namespace: str, published: Published, 
     return term
 
 
-async def write_shards(kube: KubeClient, shards: Shards, *, namespace: str) -> None:
-    """Write all shards, the first one last: its annotations say what the others belong to. Raises KubeError."""
+async def write_shards(kube: KubeClient, shards: Shards, *, namespace: str, may_write: Callable[[], None]) -> None:
+    """Write all shards, the first one last: its annotations say what the others belong to. Raises KubeError.
+
+    `may_write` is asked before each, and raises: whoever was deposed half way must not write over the next leader's.
+    """
     if len(shards.pieces) > MAX_SHARDS:
         raise KubeError(
             f"the configuration needs {len(shards.pieces)} Secrets, {MAX_SHARDS} are mounted: "
             "split the environment, or shorten schemas and samples."
         )
     for number in reversed(range(len(shards.pieces))):
+        may_write()
         await _write(kube, shard_name(number), _contents(shards, number), namespace=namespace)
-    await _empty_surplus(kube, len(shards.pieces), namespace=namespace)
+    await _empty_surplus(kube, len(shards.pieces), namespace=namespace, may_write=may_write)
 
 
 def _contents(shards: Shards, number: int) -> tuple[dict[str, Any], dict[str, str]]:
@@ -152,7 +156,7 @@ async def _write(
         await kube.create(core_path("secrets", namespace), _secret(name, meta, data))
 
 
-async def _empty_surplus(kube: KubeClient, count: int, *, namespace: str) -> None:
+async def _empty_surplus(kube: KubeClient, count: int, *, namespace: str, may_write: Callable[[], None]) -> None:
     """Empty shards of a larger configuration of before. Emptied, not deleted: the Role has no `delete`."""
     for number in range(count, MAX_SHARDS):
         path = core_path("secrets", namespace, shard_name(number))
@@ -161,6 +165,7 @@ async def _empty_surplus(kube: KubeClient, count: int, *, namespace: str) -> Non
         except NotFound:
             return
         if body.get("data"):
+            may_write()
             await kube.merge_patch(path, {"data": None})
 
 
@@ -208,9 +213,8 @@ class Publisher:
             shards = self._latest
             if shards is None:
                 continue
-            self._may_write()
             try:
-                await write_shards(self._kube, shards, namespace=self._namespace)
+                await write_shards(self._kube, shards, namespace=self._namespace, may_write=self._may_write)
             except KubeError as error:
                 log.warning("the configuration was not stored", extra={"action": "config-write", "error": str(error)})
                 await asyncio.sleep(retry)

@@ -180,9 +180,12 @@ class Reporter:
         path = kind_path(key.kind, self._namespace, key.name, status=True)
         try:
             body = await self._kube.merge_patch(path, write.patch)
-        except (NotFound, Conflict):
-            # Deleted, or another object of that name by now: the feed tells, and it is looked at afresh.
+        except NotFound:
+            # Deleted: if there is another object of that name, the feed tells, and it is looked at afresh.
             self.gone(key)
+        except Conflict:
+            # Another object of that name, which the feed tells; or one that is much written to, and nobody else asks.
+            self._scheduler.failed(write, now=self._monotonic(), trouble=False)
         except KubeError as error:
             self.failures += 1
             throttled = error.retry_after if isinstance(error, Throttled) else None

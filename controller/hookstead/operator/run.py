@@ -23,7 +23,7 @@ from hookstead.operator.admin import admin_port
 from hookstead.operator.events import Recorder
 from hookstead.operator.feed import PODS, SECRETS, run_feed
 from hookstead.operator.gateways import Credentials, Gateways, Listeners
-from hookstead.operator.internal_secret import ensure_internal_secret
+from hookstead.operator.internal_secret import InternalSecret
 from hookstead.operator.kube import Conflict, KubeClient, KubeError
 from hookstead.operator.lease import Elector, LeaseLost
 from hookstead.operator.objects import ObjectStore, SecretStore
@@ -96,6 +96,9 @@ class Operator:
         self._pods: Final = PodStore()
         self._reports: Final = ReportBook()
         self._credentials = Credentials()
+        self._internal_secret: Final = InternalSecret(
+            kube, namespace=namespace, name=options.internal_secret, monotonic=time.monotonic
+        )
         self._refresh: Final = asyncio.Event()
         self._synchronised: Final = asyncio.Event()
         self._draining = False
@@ -232,12 +235,7 @@ class Operator:
         log.info("starting", extra={"action": "start", "term": term, "stored": published.digest})
 
     async def _ensure_credentials(self) -> Credentials:
-        return await ensure_internal_secret(
-            self._kube,
-            namespace=self._options.namespace,
-            name=self._options.internal_secret,
-            now=_now(),
-        )
+        return await self._internal_secret.look(now=_now())
 
     async def _claim(self) -> tuple[Published, int]:
         published = await read_published(self._kube, namespace=self._options.namespace)

@@ -235,9 +235,12 @@ class Scheduler:
             entry.routine_at = now + self.period_seconds * (1 + PERIOD_JITTER * self.jitter())
         self._assess(entry, write.key, settled=entry.settled, now=now)
 
-    def failed(self, write: Write, *, now: float, throttled: float | None = None) -> None:
-        """The write did not happen; it is tried again. `throttled`: seconds that a 429 asked for."""
-        self._ease(now, trouble=True)
+    def failed(self, write: Write, *, now: float, throttled: float | None = None, trouble: bool = True) -> None:
+        """The write did not happen; it is tried again. `throttled`: seconds that a 429 asked for.
+
+        `trouble`: whether that says something about the API server, which is then asked less.
+        """
+        self._ease(now, trouble=trouble)
         if throttled is not None:
             self._pause_until = max(self._pause_until, now + throttled)
         entry = self._entries.get(write.key)

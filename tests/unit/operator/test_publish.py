@@ -12,6 +12,7 @@ from hookstead.config.model import DeliveryConfig, Epoch, EventTypeConfig, Ident
 from hookstead.config.serial import digest, encode, to_shards
 from hookstead.config.verdicts import GOOD
 from hookstead.operator.kube import Conflict, KubeError, NotFound
+from hookstead.operator.lease import LeaseLost
 from hookstead.operator.publish import (
     MAX_SHARDS,
     Shards,
@@ -63,6 +64,10 @@ class Secrets:
         return copy.deepcopy(body)
 
 
+def anybody() -> None:
+    """Leads."""
+
+
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
@@ -87,7 +92,7 @@ def cut(config: DeliveryConfig, *, pieces: int = 1, epoch: Epoch = Epoch(term=3,
 async def test_what_is_written_is_read_back(pieces: int) -> None:
     kube: Any = Secrets()
     shards = cut(CONFIG, pieces=pieces)
-    await write_shards(kube, shards, namespace="n")
+    await write_shards(kube, shards, namespace="n", may_write=anybody)
     found = await read_published(kube, namespace="n")
     assert (found.config, found.digest, found.epoch, found.term) == (CONFIG, shards.digest, shards.epoch, 3)
     assert await is_intact(kube, shards, namespace="n")
@@ -95,14 +100,14 @@ async def test_what_is_written_is_read_back(pieces: int) -> None:
 
 async def test_the_first_shard_is_written_last() -> None:
     kube: Any = Secrets()
-    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n")
+    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n", may_write=anybody)
     assert kube.writes == [shard_name(2), shard_name(1), shard_name(0)]
 
 
 async def test_a_smaller_configuration_empties_the_surplus() -> None:
     kube: Any = Secrets()
-    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n")
-    await write_shards(kube, cut(CONFIG), namespace="n")
+    await write_shards(kube, cut(CONFIG, pieces=3), namespace="n", may_write=anybody)
+    await write_shards(kube, cut(CONFIG), namespace="n", may_write=anybody)
     assert (await read_published(kube, namespace="n")).config == CONFIG
     assert not kube.bodies[shard_name(1)].get("data")
     assert not kube.bodies[shard_name(2)].get("data")
@@ -110,15 +115,30 @@ async def test_a_smaller_configuration_empties_the_surplus() -> None:
 
 async def test_a_mixture_of_two_configurations_is_not_believed() -> None:
     kube: Any = Secrets()
-    await write_shards(kube, cut(CONFIG, pieces=2), namespace="n")
+    await write_shards(kube, cut(CONFIG, pieces=2), namespace="n", may_write=anybody)
     other = msgspec.structs.replace(CONFIG, namespace="another-one")
     newer = cut(other, pieces=2)
     before = copy.deepcopy(kube.bodies[shard_name(0)])
-    await write_shards(kube, newer, namespace="n")
+    await write_shards(kube, newer, namespace="n", may_write=anybody)
     kube.bodies[shard_name(0)] = before
     found = await read_published(kube, namespace="n")
     assert found.config is None
     assert found.term == 3
+
+
+async def test_who_is_deposed_half_way_writes_no_further_shard() -> None:
+    kube: Any = Secrets()
+    asked = 0
+
+    def deposed_after_two() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise LeaseLost("somebody else leads")
+
+    with pytest.raises(LeaseLost):
+        await write_shards(kube, cut(CONFIG, pieces=3), namespace="n", may_write=deposed_after_two)
+    assert sorted(kube.bodies) == ["hookstead-config-1", "hookstead-config-2"]
 
 
 async def test_nothing_stored_is_an_empty_beginning() -> None:
@@ -131,7 +151,7 @@ async def test_each_start_claims_a_higher_term() -> None:
     for wanted in (1, 2):
         published = await read_published(kube, namespace="n")
         assert await claim_term(kube, namespace="n", published=published, at_least=0) == wanted
-    await write_shards(kube, cut(CONFIG, epoch=Epoch(term=2, sequence=9)), namespace="n")
+    await write_shards(kube, cut(CONFIG, epoch=Epoch(term=2, sequence=9)), namespace="n", may_write=anybody)
     published = await read_published(kube, namespace="n")
     assert await claim_term(kube, namespace="n", published=published, at_least=0) == 3
     published = await read_published(kube, namespace="n")
@@ -141,7 +161,7 @@ async def test_each_start_claims_a_higher_term() -> None:
 
 async def test_of_two_that_claim_at_once_one_has_to_look_again() -> None:
     kube: Any = Secrets()
-    await write_shards(kube, cut(CONFIG), namespace="n")
+    await write_shards(kube, cut(CONFIG), namespace="n", may_write=anybody)
     published = await read_published(kube, namespace="n")
     await claim_term(kube, namespace="n", published=published, at_least=0)
     with pytest.raises(Conflict):
@@ -151,15 +171,15 @@ async def test_of_two_that_claim_at_once_one_has_to_look_again() -> None:
 async def test_more_shards_than_are_mounted_are_refused() -> None:
     shards = Shards(pieces=[b"x"] * (MAX_SHARDS + 1), digest="d", epoch=Epoch())
     with pytest.raises(KubeError, match="split the environment"):
-        await write_shards(Secrets(), shards, namespace="n")  # type: ignore[arg-type]  # a fake
+        await write_shards(Secrets(), shards, namespace="n", may_write=anybody)  # type: ignore[arg-type]  # a fake
 
 
 async def test_a_deleted_or_changed_shard_is_noticed() -> None:
     kube: Any = Secrets()
     shards = cut(CONFIG, pieces=2)
-    await write_shards(kube, shards, namespace="n")
+    await write_shards(kube, shards, namespace="n", may_write=anybody)
     del kube.bodies[shard_name(1)]
     assert not await is_intact(kube, shards, namespace="n")
-    await write_shards(kube, shards, namespace="n")
+    await write_shards(kube, shards, namespace="n", may_write=anybody)
     kube.bodies[shard_name(0)]["metadata"]["annotations"] = {}
     assert not await is_intact(kube, shards, namespace="n")
