@@ -62,6 +62,7 @@ check: $(READY) ## Lint, format, types, room boundaries, freshness of generated 
 	mypy $(TYPED)
 	lint-imports --no-cache --no-logo
 	$(PYTHON) tests/toolchain/fresh.py
+	mkdocs build --quiet --strict -f .ci/mkdocs.yml -d "$(VENV)/site"
 
 .PHONY: test
 test: $(READY) binaries ## The whole suite, with everything that it needs; ARGS="tests/unit -k name" narrows it
@@ -78,6 +79,11 @@ mutants: $(READY) ## Put known bugs into the engine, one by one: does the simula
 .PHONY: promises
 promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: a quarter of an hour
 	@$(PYTHON) tests/simulation/promises.py collect --seeds $(SEEDS)
+
+.PHONY: docs
+docs: $(READY) ## The documentation as a site, in the cache; every link and anchor is checked
+	@mkdocs build --quiet --strict -f .ci/mkdocs.yml -d "$(VENV)/site"
+	@echo "$(VENV)/site/index.html"
 
 .PHONY: bench
 bench: $(READY) ## The benchmarks, with the machine's description
