@@ -54,16 +54,19 @@ class InternalSecret:
             self.refresh()
 
     def _load_certificate(self, folder: Path) -> None:
-        certificate, key = folder / "tls.crt", folder / "tls.key"
-        if not certificate.is_file():
+        if not (folder / "tls.crt").is_file():
             return
+        # A kubelet replaces the folder behind the links at once; so both are read behind them, out of one folder.
+        certificate, key = (folder / "tls.crt").resolve(), (folder / "tls.key").resolve()
         seen = (certificate.read_bytes(), key.read_bytes())
         if seen == self._seen:
             return
+        # Tried in a context of its own: a certificate whose key is still the former one would leave the running context
+        # without any key, and nobody could connect until the next look.
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(certificate, key)
         if self._context is None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_cert_chain(certificate, key)
             self._context = context
         else:
             self._context.load_cert_chain(certificate, key)

@@ -181,3 +181,24 @@ async def test_the_port_speaks_tls_and_follows_a_renewal(tmp_path: Path, monkeyp
 
         assert await bench.until(renewed)
         assert (await ask_over_tls(bench, folder, "first"))[0] == 401
+
+
+async def test_a_renewal_that_is_half_there_leaves_the_former_certificate_in_use(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(internal_secret, "LOOK_SECONDS", 0.02)
+    folder, renewed = tmp_path / "internal", tmp_path / "renewed"
+    for number, place in enumerate((folder, renewed)):
+        place.mkdir()
+        certificate(place, 1001 + number)
+    (folder / "token").write_text("first")
+    async with running(tmp_path, internal_listen=("127.0.0.1", 0), internal_dir=folder) as bench:
+        (folder / "tls.crt").write_bytes((renewed / "tls.crt").read_bytes())
+        await asyncio.sleep(0.2)
+        assert await ask_over_tls(bench, folder, "first") == (200, 1001)
+        (folder / "tls.key").write_bytes((renewed / "tls.key").read_bytes())
+
+        async def whole() -> bool:
+            return await ask_over_tls(bench, renewed, "first") == (200, 1002)
+
+        assert await bench.until(whole)
