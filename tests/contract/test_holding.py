@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from contract.processes import Answer, environment, until
+from contract.processes import Answer, Dev, environment, until
 
 if TYPE_CHECKING:
     from contract.site import Site
@@ -156,6 +156,26 @@ def test_an_environment_edited_into_something_invalid_keeps_its_last_valid_form(
     assert site.status("a")["delivery"]["timeoutSeconds"] == 7
     assert site.publish({})["endpoints"] == 1
     site.wait("a")
+
+
+def test_the_last_valid_form_of_an_environment_survives_a_restart_until_the_environment_is_deleted(
+    own_dev: Any,
+) -> None:
+    site = own_dev(deliveryDefaults={"timeoutSeconds": 7})
+    site.apply(site.endpoint("a"))
+    broken = environment(deliveryDefaults={"timeoutSeconds": 999})
+    site.dev.write("00-environment", broken)
+    site.dev.close()
+    with Dev(site.dev.home) as second:
+        site.dev = second
+        shown = {one["type"]: one["reason"] for one in second.get("/v1/environment")["conditions"]}
+        assert shown["Accepted"] == "InvalidSpec"
+        assert site.status("a")["delivery"]["timeoutSeconds"] == 7
+        assert site.publish({})["endpoints"] == 1
+        site.settled("Delivered")
+        second.delete("00-environment")
+        second.apply("00-environment", broken)
+        second.post("/v1/events", json.dumps({"type": "a.b", "data": {}}).encode()).problem(403)
 
 
 def test_an_environment_that_was_never_valid_counts_as_disabled(own_dev: Any) -> None:

@@ -36,7 +36,7 @@ class DevEnvironment:
         self._namespace: Final = namespace
         self._state: Final = state
         self._ledger = state.read_ledger()
-        self._last_environment: EnvironmentConfig | None = None
+        self._last_environment = state.last_environment(namespace)
 
     def update(self, contents: Contents, *, now_ms: int) -> Outcome:
         """Judge and compile. Raises CommandError where the state folder fails; nothing has changed then."""
@@ -51,12 +51,18 @@ class DevEnvironment:
         inputs, compiled = self._compile(assembled, metas)
         environment = compiled.config.environment
         if environment is None or environment.verdict.is_accepted:
-            self._last_environment = environment
+            self._keep(environment)
         return Outcome(
             config=compiled.config,
             changes=changes,
             complaints=tuple(_complaints(assembled, inputs, compiled)),
         )
+
+    def _keep(self, environment: EnvironmentConfig | None) -> None:
+        """In the state folder, too: an edit into something invalid is survived over a restart."""
+        if environment != self._last_environment:
+            self._state.keep_environment(self._namespace, environment)
+            self._last_environment = environment
 
     def _compile(self, assembled: Assembled, metas: Mapping[tuple[Kind, str], Meta]) -> tuple[Inputs, Compiled]:
         """Compile, generate the keys that this asks for, and compile once more with them."""

@@ -2,6 +2,7 @@
 
     store.sqlite3                           events, deliveries, attempts (the engine's)
     objects.json                            uid, generation and creation of each object
+    environments/<namespace>.json           the last valid form of the environment
     secrets/<namespace>/<endpoint>-signing/key   generated signing keys
     last-good/<hash of the path>            the last readable content of each manifest file
 
@@ -20,6 +21,7 @@ import msgspec
 from hookstead.cli import ledger
 from hookstead.cli.outcome import CommandError
 from hookstead.config.compile import signing_secret_name
+from hookstead.config.model import EnvironmentConfig
 from hookstead.resources.secret import Secret
 
 if TYPE_CHECKING:
@@ -61,6 +63,32 @@ class StateFolder:
     def write_ledger(self, current: ledger.Ledger) -> None:
         """Save the ledger."""
         self._replace(self.path / "objects.json", ledger.encode(current))
+
+    # -------------------------------------------------------------------------------- last valid environment
+
+    def last_environment(self, namespace: str) -> EnvironmentConfig | None:
+        """The last valid form of the namespace's environment; None where none is known."""
+        try:
+            return msgspec.json.decode(self._environment_file(namespace).read_bytes(), type=EnvironmentConfig)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as problem:
+            what = f"be used: environments/{namespace}.json is unreadable"
+            raise self._failed(what, problem) from problem
+
+    def keep_environment(self, namespace: str, environment: EnvironmentConfig | None) -> None:
+        """Remember a valid form; None forgets it, with the environment itself."""
+        file = self._environment_file(namespace)
+        if environment is not None:
+            self._replace(file, msgspec.json.encode(environment))
+            return
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as problem:
+            raise self._failed("be written", problem) from problem
+
+    def _environment_file(self, namespace: str) -> Path:
+        return self.path / "environments" / f"{namespace}.json"
 
     # ------------------------------------------------------------------------------------- signing keys
 
