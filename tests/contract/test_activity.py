@@ -135,6 +135,28 @@ def test_the_stream_tells_of_events_attempts_and_ends_and_never_a_body(site: Sit
     assert b"s3cret" not in raw
 
 
+@pytest.mark.parametrize(
+    ("how", "reason"), [("disable", "EndpointDisabled"), ("delete", "EndpointDeleted"), ("erase", "PayloadErased")]
+)
+def test_the_stream_tells_of_cancellations(site: Site, stream: Stream, how: str, reason: str) -> None:
+    site.apply(site.endpoint("a", state="Paused"))
+    accepted = [site.publish(number) for number in range(1 if how == "erase" else 700)]
+    if how == "disable":
+        site.apply(site.endpoint("a", state="Disabled"))
+    elif how == "delete":
+        site.apply()
+    else:
+        assert site.dev.ask("DELETE", f"/v1/events/{accepted[0]['id']}/payload").status == 204
+    ended: list[str] = []
+    while len(ended) < len(accepted):
+        name, data, _ = stream.next()
+        if name == "delivery.finished" and data["endpoint"] == site.name("a"):
+            assert data["status"] == "Cancelled"
+            ended.append(data["id"])
+    assert len(set(ended)) == len(accepted)
+    assert site.delivery(ended[-1])["cancelReason"] == reason
+
+
 def test_metrics_have_the_names_and_labels_of_the_contract(site: Site) -> None:
     site.answers("a", 500, 204)
     site.apply(site.endpoint("a"), site.endpoint("odd", filter="event.data.x == 1"))

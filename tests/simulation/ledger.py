@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from hookstead.config.model import DeliveryConfig
 
 NEVER: Final = -1.0
-Slot = tuple[EndpointKey, int]
-"""What `maxInFlight` counts for: an endpoint, until it is deleted. One that comes back starts anew."""
 PENDING, DELIVERED, DEAD, CANCELLED = STATUSES
 
 
@@ -88,7 +86,6 @@ class Send:
     started_ms: int
     manual: bool
     plan: EndpointPlan
-    slot: Slot
     ordered: bool = False
     result: SendResult | None = None
     ended_ms: int = 0
@@ -102,8 +99,7 @@ class Ledger:
         self.offers: dict[str, Offer] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.oracles: dict[EndpointKey, Oracle] = defaultdict(Oracle)
-        self.under_way: dict[Slot, int] = defaultdict(int)
-        self._comebacks: dict[EndpointKey, int] = defaultdict(int)
+        self.under_way: dict[EndpointKey, int] = defaultdict(int)
         self.ratios: list[float] = []
         self.accepting = 0
         self.records = Records()
@@ -144,7 +140,6 @@ class Ledger:
         self._shortest_payload_days = min(self._shortest_payload_days, plan.payload_days)
         for key in self._known(plan):
             if _is_off(plan, key):
-                self._comebacks[key] += plan.of(key) is None
                 self._off_until[key] = math.inf
                 self._off_since.setdefault(key, now)
                 continue
@@ -259,7 +254,7 @@ class Ledger:
         self.world.note("send", *key, message_id, "test" if test else "")
         if test:
             self.world.require(found.state is not EndpointState.DISABLED, "a test to", key, "which is disabled")
-            return Send(self._sends, None, key, now_ms, True, found, (key, -1))
+            return Send(self._sends, None, key, now_ms, True, found)
         delivery = self.deliveries.get(delivery_id)
         mine = delivery is not None and delivery.offer.event.id == message_id and delivery.key == key
         self.world.require(mine, message_id, "is sent to", key, "which was not selected for it")
@@ -268,13 +263,13 @@ class Ledger:
         self.world.require(row, delivery.id, "is sent before it is stored")
         assert row is not None
         self._replayed(delivery, row)
-        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found, (key, self._comebacks[key]))
+        send = Send(self._sends, delivery, key, now_ms, row.manual_ms is not None, found)
         send.ordered = found.ordered and row.in_order
         self._permitted(send, delivery, row, plan)
         self.world.require(_body(delivery, found, request.body), "other bytes than the producer's", request.body)
         delivery.open = send
         delivery.sends += 1
-        self.under_way[send.slot] += 1
+        self.under_way[key] += 1
         return send
 
     def _signed(self, plan: EndpointPlan, headers: dict[str, str], body: bytes, now_ms: int) -> None:
@@ -296,7 +291,7 @@ class Ledger:
         require, key, standing = self.world.require, send.key, self.oracles[send.key].standing
         held = plan.why_held(key) or standing.forbids(exact=not self.world.stepped_back_ms)
         require(held is None, "an attempt to", key, "although", held)
-        require(self.under_way[send.slot] < send.plan.in_flight, "more than", send.plan.in_flight, "in flight to", key)
+        require(self.under_way[key] < send.plan.in_flight, "more than", send.plan.in_flight, "in flight to", key)
         require(delivery.open is None, delivery.id, "is sent although its last attempt is not recorded")
         require(not delivery.offer.erased, delivery.id, "is sent although its payload was erased")
         require(delivery.asked or not send.manual, delivery.id, "is redelivered, which nobody asked for")
@@ -309,9 +304,7 @@ class Ledger:
         deferred = standing.defers(now_ms + self.world.stepped_back_ms)
         require(deferred is None, "an attempt to", key, "although", deferred)
         if standing.probe_ms is not None:
-            require(
-                not self.under_way[send.slot], "an open circuit probes", key, "with more than one attempt at a time"
-            )
+            require(not self.under_way[key], "an open circuit probes", key, "with more than one attempt at a time")
         require(not delivery.succeeded, delivery.id, "is sent again although it arrived and that was recorded")
         require(not delivery.used_up, delivery.id, "is sent again although its schedule is used up")
         early = delivery.next_ms - self.world.latest_ms - self.world.stepped_back_ms
@@ -323,7 +316,7 @@ class Ledger:
             first = self.records.first_pending(key)
             require(first in (None, row.seq), delivery.id, "overtakes an older delivery to", key)
             mine = [one.open for one in self.deliveries.values() if one.key == key and one.open]
-            others = [one for one in mine if one.ordered and not one.manual and one.slot == send.slot]
+            others = [one for one in mine if one.ordered and not one.manual]
             require(not others, delivery.id, "is sent beside another one to", key, "which is Ordered")
 
     def _within_rate(self, send: Send) -> None:
@@ -339,7 +332,7 @@ class Ledger:
     def hung_up(self, send: Send) -> None:
         """The process ended the request before there was an answer."""
         if send.delivery is not None:
-            self.under_way[send.slot] -= 1
+            self.under_way[send.key] -= 1
 
     def answered(self, send: Send, result: SendResult) -> None:
         """The receiver has answered; the process is about to know."""
@@ -348,7 +341,7 @@ class Ledger:
         self.world.note("answer", send.number, *send.key, result.status_code, result.error, result.retry_after)
         if delivery is None:
             return
-        self.under_way[send.slot] -= 1
+        self.under_way[send.key] -= 1
         send.result, send.ended_ms = result, now_ms
         send.plan = plan.of(send.key) or send.plan
         arrived = result.error is None and 200 <= result.status_code < 300

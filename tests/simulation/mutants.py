@@ -156,11 +156,12 @@ def _() -> Sequence[Patch]:
 
 @bug("attempts are dropped when the store refuses them once", 8)
 def _() -> Sequence[Patch]:
-    async def write(self: Recorder, batch: Any, lanes: Any) -> Sequence[int]:
+    async def write(self: Recorder, batch: Any, lanes: Any) -> None:
         try:
-            return await self.store.record([pending.record for pending in batch], lanes)
+            numbers = await self.store.record([pending.record for pending in batch], lanes)
         except StoreError:
-            return [0] * len(batch)
+            numbers = [0] * len(batch)
+        self._done(batch, numbers)
 
     return [patch.object(Recorder, "_write", write)]
 
@@ -333,7 +334,7 @@ def _() -> Sequence[Patch]:
 
 @bug("an erased payload is sent from memory", 0)
 def _() -> Sequence[Patch]:
-    return [patch.object(Dispatcher, "erased", lambda self, event_id: None)]
+    return [patch.object(Dispatcher, "erased", lambda self, event_id, endpoints: None)]
 
 
 # --------------------------------------------------------------------------------------------------------- replays

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import (
     CancelReason,
     DeliveryStatus,
@@ -14,6 +16,7 @@ from hookstead.delivery.ports import (
     StoreUnavailable,
 )
 from store.samples import (
+    DAY,
     DEAD,
     NOW,
     A,
@@ -53,6 +56,43 @@ async def test_a_long_cancellation_lets_others_work_and_counts_all(store: Store)
     await store.accept([event(B)])
     assert await cancelling == 9000
     assert await store.counts() == {A: EndpointCounts(cancelled=9000), B: EndpointCounts(pending=1)}
+
+
+async def test_who_was_cancelled_is_told_a_transaction_at_a_time(store: Store) -> None:
+    given = [event(A) for _ in range(9000)]
+    await store.accept(given)
+    told: list[tuple[EndpointKey, Sequence[str]]] = []
+    await store.cancel(
+        A, reason=CancelReason.ENDPOINT_DELETED, now_ms=NOW, ended=lambda key, ids_: told.append((key, ids_))
+    )
+    assert len(told) > 1, "no list of everything is held"
+    assert {key for key, _ in told} == {A}
+    assert sorted(one for _, some in told for one in some) == sorted(delivery_id(one) for one in given)
+
+
+async def test_a_cancellation_goes_on_to_its_end_although_nobody_waits_any_longer(store: Store) -> None:
+    await store.accept([event(A) for _ in range(9000)])
+    cancelling = asyncio.ensure_future(store.cancel(A, reason=CancelReason.ENDPOINT_DELETED, now_ms=NOW))
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    for _ in range(10):
+        await store.accept([event(B)])
+    assert (await store.counts())[A] == EndpointCounts(cancelled=9000)
+
+
+async def test_who_was_cancelled_by_an_erasure_or_by_age_is_told(store: Store) -> None:
+    given = [event(A, B, claimed=True), event(A)]
+    await store.accept(given)
+    await store.record([attempt(delivery_id(given[0]))], {})
+    told: list[tuple[EndpointKey, str]] = []
+
+    def ended(key: EndpointKey, deliveries: Sequence[str]) -> None:
+        told.extend((key, one) for one in deliveries)
+
+    await store.erase_payload(given[0].id, now_ms=NOW, ended=ended)
+    assert told == [(B, delivery_id(given[0], 1))]
+    await store.expire(RetentionPolicy(), now_ms=NOW + 31 * DAY, limit=100, ended=ended)
+    assert told[1:] == [(A, delivery_id(given[1]))]
 
 
 async def test_cancelling_withdraws_manual_requests(store: Store) -> None:

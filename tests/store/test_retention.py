@@ -8,8 +8,12 @@ from hookstead.delivery.ports import (
     EndpointCounts,
     EventQuery,
     RedeliveryRefusal,
+    ReplayDelivery,
+    ReplayPhase,
+    ReplayWindow,
     Store,
 )
+from hookstead.resources.kinds import PayloadFormat, ReplaySelect
 from store.samples import DAY, DEAD, NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry
 
 
@@ -195,3 +199,67 @@ async def test_a_redelivery_that_was_just_asked_for_keeps_its_delivery_an_old_re
     await expire(store, NOW + 2 * DAY, attempt_days=1)
     assert await store.delivery(delivery_id(given[0])) is None
     assert ids(await claim(store, now=NOW + 2 * DAY)) == [delivery_id(given[1])]
+
+
+def replay_of(uid: str) -> ReplayWindow:
+    return ReplayWindow(uid=uid, endpoint=A, select=ReplaySelect.ALL, since_ms=NOW - DAY, until_ms=NOW + DAY)
+
+
+async def run_replay(store: Store, uid: str) -> None:
+    """One that made a delivery, which died."""
+    given = event()
+    await store.accept([given])
+    await store.begin_replay(uid, uid, now_ms=NOW)
+    page = await store.replay_candidates(replay_of(uid), limit=10, with_data=False)
+    made = ReplayDelivery(
+        event_id=given.id,
+        delivery_id=f"dlv_of_{uid}",
+        rearm=False,
+        payload_format=PayloadFormat.STANDARD_WEBHOOKS,
+        due_ms=NOW,
+    )
+    await store.advance_replay(replay_of(uid), page, [made], now_ms=NOW)
+    await claim(store)
+    await store.record([attempt(made.delivery_id, DEAD)], {})
+    await store.finish_replay(uid, ReplayPhase.COMPLETED, now_ms=NOW)
+
+
+async def test_a_replay_is_forgotten_when_it_was_gone_for_the_longest_retention_and_not_before(host: Host) -> None:
+    store = await host.open()
+    policy = RetentionPolicy(payload_days=1, attempt_days=2, dead_letter_days=5)
+    for uid in ("stays", "goes"):
+        await run_replay(store, uid)
+    for day in (3, 20):
+        await expire(store, NOW + day * DAY, payload_days=1, attempt_days=2, dead_letter_days=5)
+        await store.forget_replays({"stays", "goes"}, policy, now_ms=NOW + day * DAY)
+    store = await host.open()
+    for day in (20, 24, 25):
+        await store.forget_replays({"stays"}, policy, now_ms=NOW + day * DAY)
+        assert await store.replay("goes") is not None
+    await store.forget_replays({"stays"}, policy, now_ms=NOW + 25 * DAY + 1)
+    assert await store.replay("goes") is None
+    kept = await store.replay("stays")
+    assert kept is not None
+    assert (kept.phase, kept.failed) == (ReplayPhase.COMPLETED, 1)
+
+
+async def test_a_finished_replay_that_comes_back_is_known_and_its_absence_counts_anew(store: Store) -> None:
+    policy = RetentionPolicy(payload_days=1, attempt_days=1, dead_letter_days=1)
+    await run_replay(store, "r")
+    await expire(store, NOW + 9 * DAY, payload_days=1, attempt_days=1, dead_letter_days=1)
+    for day, present in ((10, set[str]()), (10.9, {"r"}), (11.5, set()), (12.4, set())):
+        await store.forget_replays(present, policy, now_ms=NOW + round(day * DAY))
+        row = await store.begin_replay("r", "r", now_ms=NOW + round(day * DAY))
+        assert row.phase is ReplayPhase.COMPLETED, day
+
+
+async def test_a_replay_is_kept_while_a_delivery_is_counted_for_it(store: Store) -> None:
+    """Its number must not become another's."""
+    policy = RetentionPolicy(payload_days=1, attempt_days=1, dead_letter_days=1)
+    await run_replay(store, "r")
+    for day in (1, 3):
+        await store.forget_replays((), policy, now_ms=NOW + day * DAY)
+    assert await store.replay("r") is not None
+    await expire(store, NOW + 3 * DAY, payload_days=1, attempt_days=1, dead_letter_days=1)
+    await store.forget_replays((), policy, now_ms=NOW + 3 * DAY)
+    assert await store.replay("r") is None

@@ -86,6 +86,75 @@ async def test_an_erased_payload_is_overwritten_in_the_file(tmp_path: Path) -> N
     assert b"secret-of-this-test" not in content
 
 
+def traces(folder: Path, text: bytes) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if text in path.read_bytes())
+
+
+async def quiet(path: Path) -> SQLiteStore:
+    """A new store that has done what it does at its start."""
+    store = opened(path)
+    wal = path.with_name(path.name + "-wal")
+    for _ in range(400):
+        if wal.stat().st_size == 0:
+            return store
+        await asyncio.sleep(0.05)
+    raise AssertionError("the WAL was not emptied at the start")
+
+
+async def gone(folder: Path, text: bytes) -> bool:
+    """Whether the text leaves every file while the store stays open."""
+    for _ in range(400):
+        if not traces(folder, text):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("size", [1, 400])
+@pytest.mark.parametrize("while_it_is_read", [False, True])
+async def test_soon_after_an_erasure_no_byte_of_the_payload_is_in_any_file(
+    tmp_path: Path, size: int, while_it_is_read: bool
+) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    store = await quiet(folder / "store.db")
+    given = event(A, data=b'"' + b"the-secret-of-this-test-" * size + b'"')
+    await store.accept([event(B, data=b'"kept-in-this-test"'), given, event(B)])
+    assert traces(folder, b"secret-of-this-test") == ["store.db-wal"]
+    reader = apsw.Connection(str(folder / "store.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    if while_it_is_read:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+    assert await store.erase_payload(given.id, now_ms=NOW) == [A]
+    if while_it_is_read:
+        await asyncio.sleep(0.2)
+        assert await store.accept([event(B)]), "who reads holds up nobody"
+        assert traces(folder, b"secret-of-this-test") != []
+    reader.close()
+    assert await gone(folder, b"secret-of-this-test")
+    assert traces(folder, b"kept-in-this-test") == ["store.db"]
+    assert await store.check() == []
+    await store.close()
+
+
+async def test_an_erasure_that_a_crash_followed_is_finished_by_the_next_life(tmp_path: Path) -> None:
+    store = await quiet(tmp_path / "store.db")
+    store._checkpointer.empty_soon = lambda: None  # type: ignore[method-assign]  # it dies before its turn
+    given = event(A, data=b'"the-secret-of-this-test"')
+    await store.accept([given])
+    await store.erase_payload(given.id, now_ms=NOW)
+    folder = tmp_path / "after"
+    folder.mkdir()
+    for path in tmp_path.glob("store.db*"):
+        if not path.name.endswith("-shm"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    await store.close()
+    assert traces(folder, b"secret-of-this-test") == ["store.db-wal"]
+    store = opened(folder / "store.db")
+    assert await gone(folder, b"secret-of-this-test")
+    await store.close()
+
+
 async def test_a_page_of_a_rare_match_is_bounded_and_goes_on_by_its_cursor(tmp_path: Path) -> None:
     store = opened(tmp_path / "store.db", Settings(scan_rows=5_000))
     rare = event(A, type_="rare")

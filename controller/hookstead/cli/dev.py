@@ -119,6 +119,7 @@ def _options(given: argparse.Namespace, *, store: Path) -> GatewayOptions:
         drain_seconds=given.drain_seconds,
         resolver=given.resolver,
         allow_loopback=True,
+        replays_come_back=True,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from hookstead.config.key_material import KeyMaterialError
 from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
 from hookstead.delivery import attempt, clock_watch, pacing
+from hookstead.delivery.announcements import Announcements
 from hookstead.delivery.attempt import Outcome, Sealed
 from hookstead.delivery.budget import MemoryBudget
 from hookstead.delivery.conclusion import Timing, conclude, next_state
@@ -19,6 +20,7 @@ from hookstead.delivery.memory import Memory, memories
 from hookstead.delivery.observer import Observer
 from hookstead.delivery.pacing import Rate
 from hookstead.delivery.ports import (
+    AttemptRecord,
     Boot,
     CancelReason,
     Clock,
@@ -78,6 +80,8 @@ class Dispatcher:
         self._clock = clock
         self._random = random
         self._observer = observer
+        self.announcements: Final = Announcements(observer)
+        self._departed: dict[EndpointKey, Lane] = {}
         self._user_agent = user_agent
         self._budget = budget
         self._under_way = under_way
@@ -117,6 +121,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.recorder.stop()
+        await self.announcements.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -154,6 +159,8 @@ class Dispatcher:
         gone = [lane.key for lane in self.lanes.values() if lane.key not in kept]
         for key in gone:
             lane = self.lanes.pop(key.name)
+            if lane.under_way:
+                self._departed[key] = lane
             self._memories[key] = Memory(counts=lane.activity.counts, state=lane.state)
             self._release(lane)
             self._wakeups.cancel(lane)
@@ -196,6 +203,7 @@ class Dispatcher:
             activity=memory.activity(now_ms=self._clock.now_ms()),
             rate=rate,
             next_due_ms=memory.next_due_ms,
+            before=self._departed.pop(key, None),
         )
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
@@ -228,7 +236,9 @@ class Dispatcher:
     async def cancel(self, key: EndpointKey, reason: CancelReason) -> None:
         """End every pending delivery of an endpoint that is gone or disabled."""
         try:
-            cancelled = await self._store.cancel(key, reason=reason, now_ms=self._clock.now_ms())
+            cancelled = await self._store.cancel(
+                key, reason=reason, now_ms=self._clock.now_ms(), ended=self.announcements.cancelled
+            )
         except StoreError as error:
             log.warning("not cancelled yet", extra={"action": "cancel_failed", "error": str(error)})
             asyncio.get_running_loop().call_later(STORE_RETRY_SECONDS, self._cancel_again, key, reason)
@@ -456,6 +466,17 @@ class Dispatcher:
             if following is not None and lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
                 self.pump(lane)
         self.pump(lane)
+        self._make_room(lane)
+
+    def _make_room(self, lane: Lane) -> None:
+        """An attempt ended: where its endpoint went and came back meanwhile, the new lane waited for it."""
+        present = self.lanes.get(lane.key.name)
+        if present is lane:
+            return
+        if not lane.under_way and self._departed.get(lane.key) is lane:
+            del self._departed[lane.key]
+        if present is not None and present.key == lane.key:
+            self.pump(present)
 
     def _next(self, lane: Lane) -> Job | None:
         if self._stopping or not self._flows(lane):
@@ -478,7 +499,7 @@ class Dispatcher:
         ends.
         """
         following = lane.following
-        if following is None or (lane.in_flight and not self._under_way.has_room(len(following.data))):
+        if following is None or (lane.under_way and not self._under_way.has_room(len(following.data))):
             return None
         job = lane.take(monotonic=monotonic)
         if job is not None:
@@ -551,12 +572,18 @@ class Dispatcher:
             next_attempt_ms=settlement.next_attempt_ms,
         )
         self._observer.attempt(record.endpoint.name, recent)
-        if settlement.status not in (DeliveryStatus.PENDING, record.prior_status):
-            self._observer.delivery_finished(record.endpoint.name, record.delivery_id, settlement.status)
         lane = self.lanes.get(record.endpoint.name)
-        if lane is None or lane.key != record.endpoint:
+        present = lane is not None and lane.key == record.endpoint
+        if settlement.status not in (DeliveryStatus.PENDING, record.prior_status):
+            undisturbed = present and lane is not None and record.started_ms > lane.intervened_ms
+            if record.succeeded or undisturbed:
+                self._observer.delivery_finished(record.endpoint.name, record.delivery_id, settlement.status)
+            else:
+                self._spawn(self._tell_end(record))
+        if lane is None or not present:
             return
-        lane.shown = pending.lane
+        if not pending.late:
+            lane.shown = pending.lane
         lane.activity.attempted(recent, status=settlement.status, now_ms=self._clock.now_ms())
         lane.activity.moved(record.prior_status, settlement.status)
         manual = record.trigger is Trigger.MANUAL
@@ -574,6 +601,16 @@ class Dispatcher:
             self._wakeups.ask(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
         if lane.ordered and pending.waiter is None:  # sent before it became Ordered: nobody else asks for the next
             self.pump(lane)
+
+    async def _tell_end(self, record: AttemptRecord) -> None:
+        """A failure counts only for a delivery that nobody ended while it was under way: the store knows."""
+        try:
+            found = await self._store.delivery(record.delivery_id)
+        except StoreError as error:
+            log.debug("an end was not told", extra={"action": "end_untold", "error": str(error)})
+            return
+        if found is not None and found[0].status is record.settlement.status:
+            self._observer.delivery_finished(record.endpoint.name, record.delivery_id, found[0].status)
 
     # ------------------------------------------------------------------------------------------ what others see
 

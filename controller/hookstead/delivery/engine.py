@@ -45,7 +45,11 @@ _COUNTERS_BLOB: Final = "event-counters"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Bounds. `publish_backlog` counts events between HTTP and the disk; the memory limits are for
-    claimed jobs that wait, the attempt limits for those under way; beyond these each endpoint has one attempt."""
+    claimed jobs that wait, the attempt limits for those under way; beyond these each endpoint has one attempt.
+
+    `forget_replays`: a replay whose object is gone is forgotten with the retention. False where an object that comes
+    back has the same uid however late: it must not run again.
+    """
 
     user_agent: str = "Hookstead"
     linger_seconds: float = 0.025
@@ -56,6 +60,7 @@ class EngineSettings:
     attempt_bytes: int = 64 * 1024 * 1024
     housekeeping_seconds: float = 10.0
     retention_batch: int = 1000
+    forget_replays: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +244,9 @@ class Engine:
 
     async def erase(self, event_id: str) -> bool:
         """Erase a payload; its pending deliveries are cancelled. False when there is no such event."""
-        endpoints = await self._store.erase_payload(event_id, now_ms=self._clock.now_ms())
+        endpoints = await self._store.erase_payload(
+            event_id, now_ms=self._clock.now_ms(), ended=self._dispatcher.announcements.cancelled
+        )
         if endpoints is None:
             return False
         self._dispatcher.erased(event_id, endpoints)
@@ -347,8 +354,16 @@ class Engine:
     async def _expire(self) -> None:
         environment = self._config.environment if self._config is not None else None
         retention = RetentionPolicy() if environment is None else environment.retention
-        while await self._store.expire(retention, now_ms=self._clock.now_ms(), limit=self._settings.retention_batch):
+        while await self._store.expire(
+            retention,
+            now_ms=self._clock.now_ms(),
+            limit=self._settings.retention_batch,
+            ended=self._dispatcher.announcements.cancelled,
+        ):
             log.debug("retired a batch", extra={"action": "retired"})
+        if self._config is not None and self._settings.forget_replays:
+            present = {replay.identity.uid for replay in self._config.replays}
+            await self._store.forget_replays(present, retention, now_ms=self._clock.now_ms())
 
     async def _recount(self) -> None:
         """Take the counts from the store soon after the engine could not tell them by itself."""

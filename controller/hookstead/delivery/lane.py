@@ -35,7 +35,8 @@ class Lane:
     `state` decides what may start; `shown` is the last one that is durable, together with the attempts that led to
     it, and is what reports tell. `ready` and `manual` hold claimed jobs. `backlog` says that the store may have due
     deliveries which are not claimed; `next_due_ms` is the earliest that is known to become due there.
-    `intervened_ms` is when deliveries last changed their status other than by an attempt.
+    `intervened_ms` is when deliveries last changed their status other than by an attempt. `before` is the lane that
+    the endpoint had until it went and came back, while attempts of that one are still under way.
     """
 
     key: EndpointKey
@@ -60,6 +61,7 @@ class Lane:
     intervened_ms: int = -1
     version: int = 0
     outward: tuple[Reason | None, bool, bool] | None = None
+    before: Lane | None = None
 
     @property
     def ordered(self) -> bool:
@@ -78,6 +80,16 @@ class Lane:
         """
         finishes = monotonic - self.last_finish < FLOW_SECONDS
         return WINDOW_FACTOR * self.max_in_flight if finishes else self.max_in_flight
+
+    @property
+    def under_way(self) -> int:
+        """Attempts that the endpoint may be busy with, those of a lane that it had before included."""
+        return self.in_flight + (self.before.under_way if self.before is not None else 0)
+
+    @property
+    def in_order_under_way(self) -> int:
+        """Of these, scheduled ones that others may have to wait for."""
+        return self.scheduled_in_flight + (self.before.in_order_under_way if self.before is not None else 0)
 
     @property
     def held_jobs(self) -> int:
@@ -99,7 +111,9 @@ class Lane:
 
     def may_start(self, *, now_ms: int, monotonic: float) -> Wait | None:
         """None when the next job may start now. `hold` was asked before."""
-        if self.in_flight >= self.max_in_flight:
+        if self.before is not None and not self.before.under_way:
+            self.before = None
+        if self.under_way >= self.max_in_flight:
             return Wait(None)
         if not self.manual:
             waiting = self._scheduled_may_start(now_ms)
@@ -115,9 +129,9 @@ class Lane:
         deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
         if deferred is not None:
             return Wait((deferred[1] - now_ms) / 1000)
-        if self.state.circuit_opened_ms is not None and (self.probing or self.in_flight):
+        if self.state.circuit_opened_ms is not None and (self.probing or self.under_way):
             return Wait(None)
-        if self.ordered and self.scheduled_in_flight and self.ready and self.ready[0].in_order:
+        if self.ordered and self.in_order_under_way and self.ready and self.ready[0].in_order:
             return Wait(None)
         return None
 

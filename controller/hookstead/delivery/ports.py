@@ -6,7 +6,7 @@ All values are frozen; a Store implementation may keep them after the call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -478,6 +478,10 @@ class ReplayDelivery:
     due_ms: int
 
 
+Ended = Callable[[EndpointKey, Sequence[str]], None]
+"""Told, on the event loop and behind the commit, which deliveries of an endpoint were cancelled; must not raise."""
+
+
 class RedeliveryRefusal(StrEnum):
     NOT_FOUND = "NotFound"
     PAYLOAD_ERASED = "PayloadErased"
@@ -516,8 +520,13 @@ class Store(Protocol):
     async def record(self, attempts: Sequence[AttemptRecord], lanes: Mapping[EndpointKey, LaneState]) -> Sequence[int]:
         """Persist attempts, settlements and lane states in one transaction; release the claims. Returns numbers."""
 
-    async def cancel(self, endpoint: EndpointKey, *, reason: CancelReason, now_ms: int) -> int:
-        """Every Pending delivery of the endpoint ends as Cancelled; returns how many. Safe to repeat."""
+    async def cancel(
+        self, endpoint: EndpointKey, *, reason: CancelReason, now_ms: int, ended: Ended | None = None
+    ) -> int:
+        """Every Pending delivery of the endpoint ends as Cancelled; returns how many. Safe to repeat.
+
+        Goes on to the end also where the caller is cancelled. `ended` is called once for each transaction.
+        """
 
     async def request_redelivery(self, delivery_id: str, *, now_ms: int) -> EndpointKey | RedeliveryRefusal:
         """Ask durably for one manual attempt, due now, whatever the delivery's status. Asking twice is asking once."""
@@ -541,10 +550,21 @@ class Store(Protocol):
     async def finish_replay(self, uid: str, phase: ReplayPhase, *, now_ms: int) -> ReplayRow:
         """End a replay for good; one that has ended stays as it ended."""
 
-    async def erase_payload(self, event_id: str, *, now_ms: int) -> Sequence[EndpointKey] | None:
-        """Erase data, keep the log; Pending deliveries become Cancelled (PayloadErased). None: no such event."""
+    async def forget_replays(self, present: Collection[str], retention: RetentionPolicy, *, now_ms: int) -> None:
+        """Drop the replays that have been absent from `present` (uids) at every call for the longest retention.
 
-    async def expire(self, retention: RetentionPolicy, *, now_ms: int, limit: int) -> bool:
+        One that comes back before that is known again, with its end. Every call is one bounded step.
+        """
+
+    async def erase_payload(
+        self, event_id: str, *, now_ms: int, ended: Ended | None = None
+    ) -> Sequence[EndpointKey] | None:
+        """Erase data, keep the log; Pending deliveries become Cancelled (PayloadErased). None: no such event.
+
+        Soon after it no byte of the data is left in any file of the store.
+        """
+
+    async def expire(self, retention: RetentionPolicy, *, now_ms: int, limit: int, ended: Ended | None = None) -> bool:
         """One bounded step of retention; True when there is more to do. Expired Pending deliveries are Cancelled."""
 
     async def counts(self) -> Mapping[EndpointKey, EndpointCounts]:

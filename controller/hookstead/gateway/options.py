@@ -50,6 +50,7 @@ class GatewayOptions:
     An address' host "" is every interface, its port 0 a free one. `internal_listen` None: no internal port.
     `min_free_bytes` None: the larger of 256 MiB and a tenth of the disk. `resolver`: name servers, as
     `egress.resolver.parse_server` gives them; none means those of the system. `api_server` is asked under `kubernetes`.
+    `replays_come_back`: a deleted replay may return under its old uid, after any time (in `dev`).
     """
 
     store: str
@@ -72,6 +73,7 @@ class GatewayOptions:
     ingest_per_second: int | None = None
     max_event_bytes: int = MIB
     max_batch_bytes: int = 16 * MIB
+    replays_come_back: bool = False
 
     @property
     def local_only(self) -> bool:

@@ -105,7 +105,9 @@ class GatewayProcess:
             transport=self._transport,
             clock=self._clock,
             random=self._random,
-            settings=EngineSettings(user_agent=f"Hookstead/{__version__}"),
+            settings=EngineSettings(
+                user_agent=f"Hookstead/{__version__}", forget_replays=not options.replays_come_back
+            ),
             observer=self.stream,
         )
         await engine.start()

@@ -239,3 +239,74 @@ def test_an_endpoint_that_is_busy_with_a_backlog_behind_it_sets_no_timers(
         await b.crash()
 
     bench(scenario)
+
+
+@pytest.mark.parametrize("spec", [DeliverySpec(max_in_flight=3), ORDERED])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_is_still_under_way_counts_for_an_endpoint_that_went_and_came_back(
+    bench: Any, spec: DeliverySpec, times: int
+) -> None:
+    async def scenario(b: Bench) -> None:
+        b.transport.seconds = 10.0
+        await b.start(config(endpoint("e", delivery=spec)))
+        await b.publish(*[event()] * 9)
+        await b.pass_time(1)
+        for _ in range(times):
+            await b.apply(config())
+            await b.pass_time(0.5)
+            await b.apply(config(endpoint("e", delivery=spec)))
+            await b.publish(*[event()] * 9)
+            await b.pass_time(0.5)
+        await b.pass_time(200)
+        rows = await b.deliveries()
+        assert [row.status for row in rows[-9:]] == [DeliveryStatus.DELIVERED] * 9
+        assert not b.engine._dispatcher._departed
+        assert b.engine._dispatcher.lanes["e"].before is None
+        await b.lawful()
+        await b.stop()
+
+    limit = 1 if spec is ORDERED else 3
+    assert bench(scenario).transport.most_under_way["e"] == limit
+
+
+def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        told: list[tuple[str, DeliveryStatus]] = []
+        b.transport.seconds, b.transport.scripts["e"] = 10.0, [status(500)]
+        spec = DeliverySpec(retry=RetrySpec(schedule_seconds=(1,)))
+        await b.start(config(endpoint("e", delivery=spec)))
+        b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
+            lambda endpoint, delivery, end: told.append((delivery, end))
+        )
+        await b.publish()
+        await b.pass_time(12)
+        await b.apply(config(endpoint("e", state=EndpointState.DISABLED)))
+        await b.pass_time(20)
+        (row,) = await b.deliveries()
+        assert (row.status, row.attempt_count) == (DeliveryStatus.CANCELLED, 2)
+        assert told == [(row.id, DeliveryStatus.CANCELLED)]
+        await b.stop()
+
+    bench(scenario)
+
+
+def test_the_end_of_a_delivery_is_told_although_another_was_sent_by_hand_meanwhile(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        told: list[tuple[str, DeliveryStatus]] = []
+        b.transport.seconds, b.transport.scripts["e"] = 2.0, [OK, status(500)]
+        spec = DeliverySpec(retry=RetrySpec(schedule_seconds=(1,)))
+        await b.start(config(endpoint("e", delivery=spec)))
+        await b.publish()
+        await b.pass_time(5)
+        b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
+            lambda endpoint, delivery, end: told.append((delivery, end))
+        )
+        await b.publish()
+        await b.pass_time(4)
+        first, second = await b.deliveries()
+        assert await b.engine.redeliver(first.id) is None
+        await b.pass_time(20)
+        assert told == [(second.id, DeliveryStatus.DEAD_LETTERED)]
+        await b.stop()
+
+    bench(scenario)

@@ -2,6 +2,8 @@
 
 A passive checkpoint never stops the writer, but under steady load it never catches up either, and the WAL can start
 anew only when all of it was copied. So from `restart_at` on the writer waits at the gate for the last few pages.
+
+What was erased must not live on in the WAL, so an erasure has it copied and cut off soon, however short it is.
 """
 
 from __future__ import annotations
@@ -9,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Final
 
 import apsw
 
 from hookstead.store.sqlite.faults import Health
 from hookstead.store.sqlite.settings import Settings
 from hookstead.store.sqlite.workers import Workers
+
+EMPTY_RETRY_SECONDS: Final = 0.25
+"""Until the next try where a reader still looked at what is in the WAL."""
 
 
 class Gate:
@@ -54,6 +60,7 @@ class Checkpointer:
         self._restart_pages = max(settings.restart_at // settings.page_bytes, 1)
         self._wanted = threading.Event()
         self._stopping = False
+        self._emptying = False
         self._pages = 0
         self._copied = 0
         self._worker = workers.worker(self.turn, name="checkpoint")
@@ -71,6 +78,12 @@ class Checkpointer:
             self._worker.wake()
         return apsw.SQLITE_OK
 
+    def empty_soon(self) -> None:
+        """Leave nothing in the WAL of what is in it now. Called from any thread; returns at once."""
+        self._emptying = True
+        self._wanted.set()
+        self._worker.wake()
+
     def stop(self) -> None:
         self._stopping = True
         self._wanted.set()
@@ -80,13 +93,16 @@ class Checkpointer:
 
     def turn(self, sleep: bool) -> bool:
         """Copy the WAL once, if it is wanted; see `workers.Turn`."""
-        if not self._wanted.wait(None if sleep else 0):
+        again = sleep and self._emptying  # it could not be emptied the last time
+        if not self._wanted.wait(EMPTY_RETRY_SECONDS if again else None if sleep else 0) and not again:
             return False
         self._wanted.clear()
         if self._stopping or self._health.failure is not None:
             return False
         try:
             self._checkpoint()
+            if self._emptying:
+                self._empty()
         except apsw.Error as error:
             self._health.meaning(error)
         return True
@@ -97,3 +113,13 @@ class Checkpointer:
         if (copied < pages or self._pages > pages) and self._pages >= self._restart_pages:
             with self._gate.closed():
                 _, self._copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _empty(self) -> None:
+        """Copy what little is left, with the writer at the gate, and cut the WAL off."""
+        self._emptying = False  # whoever erases from now on asks anew
+        try:
+            with self._gate.closed():
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._copied = self._pages = 0
+        except apsw.BusyError:
+            self._emptying = True

@@ -13,6 +13,8 @@ from hookstead.store.sqlite.settings import Settings
 
 _SYNCHRONOUS: Final = {"NORMAL": 1, "FULL": 2}
 _BUSY_MS: Final = 5_000
+_READER_MS: Final = 50
+"""How long the checkpointer waits for a reader: the writer waits with it."""
 _STATEMENTS: Final = 200
 
 
@@ -91,6 +93,7 @@ def open_checkpointer(path: Path, settings: Settings) -> apsw.Connection:
     connection = _open_existing(path, settings)
     connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
     connection.execute("PRAGMA cache_size = -256")
+    connection.set_busy_timeout(_READER_MS)
     return connection
 
 

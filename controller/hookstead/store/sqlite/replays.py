@@ -5,7 +5,8 @@ Position and deliveries change in one transaction, so a restart half way neither
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import apsw
@@ -35,6 +36,7 @@ from hookstead.store.sqlite.rows import fetch, fetch_one
 from hookstead.store.sqlite.schema import TIME_BITS
 
 _REPLAY_ORIGIN: Final = 2
+_FORGOTTEN_AT_ONCE: Final = 1000
 
 _FIND: Final = """
 SELECT id, uid, name, phase, position, selecting, selected, delivered, failed, started_ms, completed_ms
@@ -223,3 +225,28 @@ def finish(group: Group, uid: str, phase: ReplayPhase, *, now_ms: int) -> Replay
         (phase.value, row.delivered, row.failed, now_ms, uid),
     )
     return _require(group.connection, uid)
+
+
+def forget(group: Group, present: Collection[str], *, before_ms: int, now_ms: int) -> None:
+    """Note which replays are absent now; drop those that have been since `before_ms` and left no delivery behind.
+
+    While a row is kept, a replay that comes back is known, and is not run again. A delivery keeps the row, too: its
+    replay's number must not become another's.
+    """
+    group.flush()
+    connection = group.connection
+    uids = json.dumps(sorted(present))
+    listed = "(SELECT value FROM json_each(?))"
+    connection.execute(
+        f"UPDATE replays SET gone_ms = ? WHERE gone_ms IS NULL AND uid NOT IN {listed}",  # noqa: S608 - a text of ours
+        (now_ms, uids),
+    )
+    connection.execute(
+        f"UPDATE replays SET gone_ms = NULL WHERE gone_ms IS NOT NULL AND uid IN {listed}",  # noqa: S608 - a text of ours
+        (uids,),
+    )
+    connection.execute(
+        "DELETE FROM replays WHERE id IN (SELECT r.id FROM replays r WHERE r.gone_ms < ? AND NOT EXISTS"
+        " (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_replay WHERE d.replay_id = r.id) LIMIT ?)",
+        (before_ms, _FORGOTTEN_AT_ONCE),
+    )

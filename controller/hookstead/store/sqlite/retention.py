@@ -7,12 +7,12 @@ An event's row goes with the last thing that needs it: its payload, a delivery, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import CancelReason
-from hookstead.store.sqlite.changes import withdraw_payloads
+from hookstead.store.sqlite.changes import Withdrawn, withdraw_payloads
 from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED
 from hookstead.store.sqlite.group import Group, get_meta, set_meta
 from hookstead.store.sqlite.rollups import BUCKETS_KEPT_MS, HOUR_MS, WINDOW_HOURS
@@ -30,20 +30,21 @@ _RETIRED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Ages:
-    """Instants before which things are too old, in milliseconds."""
+    """Instants before which things are too old, in milliseconds; `withdrawn` collects what ended for that."""
 
     now: int
     payload: int
     attempt: int
     dead_letter: int
+    withdrawn: Withdrawn = field(default_factory=Withdrawn)
 
     @property
     def event(self) -> int:
         return min(self.payload, self.attempt, self.now - CALLER_IDS_KEPT_MS)
 
 
-def expire(group: Group, policy: RetentionPolicy, *, now_ms: int, limit: int) -> bool:
-    """One step of about `limit` rows of each sort; True when one of the sorts has more."""
+def expire(group: Group, policy: RetentionPolicy, *, now_ms: int, limit: int) -> tuple[Withdrawn, bool]:
+    """One step of about `limit` rows of each sort: what it cancelled, and whether one of the sorts has more."""
     group.flush()
     ages = _Ages(
         now_ms,
@@ -53,7 +54,7 @@ def expire(group: Group, policy: RetentionPolicy, *, now_ms: int, limit: int) ->
     )
     more = [step(group, ages, limit) for step in _STEPS]
     group.flush()
-    return any(more)
+    return ages.withdrawn, any(more)
 
 
 def _bound(group: Group, before_ms: int) -> int:
@@ -70,7 +71,7 @@ def _withdraw_payloads(group: Group, ages: _Ages, limit: int) -> bool:
     )
     due = [seq for seq, accepted_ms, present in found if present and accepted_ms < ages.payload]
     if due:
-        withdraw_payloads(group, due, reason=CancelReason.EXPIRED, now_ms=ages.now)
+        withdraw_payloads(group, due, ages.withdrawn, reason=CancelReason.EXPIRED, now_ms=ages.now)
     return _advance(group, "payloads_expired_seq", done, [row[:2] for row in found], ages.payload, limit)
 
 

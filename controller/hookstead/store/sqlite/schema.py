@@ -100,7 +100,12 @@ def _create(connection: apsw.Connection) -> None:
     connection.execute(_VERSION_1)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_create,)
+def _remember_absence(connection: apsw.Connection) -> None:
+    """Since when a replay's object is gone: its row may go some day."""
+    connection.execute("ALTER TABLE replays ADD COLUMN gone_ms INTEGER")
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_create, _remember_absence)
 """Entry n makes version n + 1 out of version n. An entry that was released is never edited."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +23,7 @@ from hookstead.delivery.ports import (
     DeliveryQuery,
     DeliveryRow,
     Duplicate,
+    Ended,
     EndpointCounts,
     EndpointKey,
     EventQuery,
@@ -96,6 +97,7 @@ class SQLiteStore:
         self._reader.start()
         self._claimer.start()
         self._checkpointer.start()
+        self._checkpointer.empty_soon()  # the life before may have ended between an erasure and its last trace
 
     def _open(self, path: Path, min_free_bytes: int | None) -> None:
         settings, workers = self._settings, self._workers
@@ -145,9 +147,26 @@ class SQLiteStore:
     async def record(self, attempts: Sequence[AttemptRecord], lanes: Mapping[EndpointKey, LaneState]) -> Sequence[int]:
         return await self._writer.submit(lambda group: record(group, attempts, lanes), rows=len(attempts) + len(lanes))
 
-    async def cancel(self, endpoint: EndpointKey, *, reason: CancelReason, now_ms: int) -> int:
+    async def cancel(
+        self, endpoint: EndpointKey, *, reason: CancelReason, now_ms: int, ended: Ended | None = None
+    ) -> int:
         step = changes.Cancellation(endpoint=endpoint, reason=reason, now_ms=now_ms, rows=self._settings.cancel_rows)
-        return await self._write_until_done(lambda group: step.total if step(group) else None)
+        first = self._writer.submit(step)
+        # Behind a shield: half a cancellation would leave deliveries of which the engine believes that they ended.
+        return await asyncio.shield(asyncio.ensure_future(self._cancel(first, step, ended)))
+
+    async def _cancel(
+        self, share: asyncio.Future[tuple[list[str], bool]], step: changes.Cancellation, ended: Ended | None
+    ) -> int:
+        """One transaction after the other: other work goes in between."""
+        total = 0
+        while True:
+            deliveries, done = await share
+            total += len(deliveries)
+            _tell(ended, {step.endpoint: deliveries})
+            if done:
+                return total
+            share = self._writer.submit(step)
 
     async def request_redelivery(self, delivery_id: str, *, now_ms: int) -> EndpointKey | RedeliveryRefusal:
         return await self._writer.submit(lambda group: changes.request_redelivery(group, delivery_id, now_ms))
@@ -177,11 +196,27 @@ class SQLiteStore:
             )
         )
 
-    async def erase_payload(self, event_id: str, *, now_ms: int) -> Sequence[EndpointKey] | None:
-        return await self._writer.submit(lambda group: changes.erase_payload(group, event_id, now_ms))
+    async def forget_replays(self, present: Collection[str], policy: RetentionPolicy, *, now_ms: int) -> None:
+        longest = max(policy.payload_days, policy.attempt_days, policy.dead_letter_days)
+        before_ms = now_ms - longest * retention.DAY_MS
+        await self._writer.submit(lambda group: replays.forget(group, present, before_ms=before_ms, now_ms=now_ms))
 
-    async def expire(self, policy: RetentionPolicy, *, now_ms: int, limit: int) -> bool:
-        return await self._writer.submit(lambda group: retention.expire(group, policy, now_ms=now_ms, limit=limit))
+    async def erase_payload(
+        self, event_id: str, *, now_ms: int, ended: Ended | None = None
+    ) -> Sequence[EndpointKey] | None:
+        withdrawn = await self._writer.submit(lambda group: changes.erase_payload(group, event_id, now_ms))
+        if withdrawn is None:
+            return None
+        self._checkpointer.empty_soon()
+        _tell(ended, withdrawn.ended)
+        return sorted(withdrawn.touched)
+
+    async def expire(self, policy: RetentionPolicy, *, now_ms: int, limit: int, ended: Ended | None = None) -> bool:
+        withdrawn, more = await self._writer.submit(
+            lambda group: retention.expire(group, policy, now_ms=now_ms, limit=limit)
+        )
+        _tell(ended, withdrawn.ended)
+        return more
 
     async def bring_forward(self, *, step_ms: int, now_ms: int) -> None:
         step = BringForward(step_ms=step_ms, now_ms=now_ms, rows=self._settings.cancel_rows)
@@ -331,6 +366,13 @@ def _context(connection: apsw.Connection, claims: Claims) -> Context:
         ring=Ring({}),
         claims=claims,
     )
+
+
+def _tell(ended: Ended | None, deliveries: Mapping[EndpointKey, Sequence[str]]) -> None:
+    if ended is not None:
+        for endpoint, ids in deliveries.items():
+            if ids:
+                ended(endpoint, ids)
 
 
 def _counts(group: Group) -> Mapping[EndpointKey, EndpointCounts]:

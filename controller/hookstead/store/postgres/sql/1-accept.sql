@@ -1,0 +1,124 @@
+-- Events in. One statement, so that the lock of `numbering` never waits for a client. No joins of one array with
+-- another: their places are looked up, since a planner that knows no lengths may pair every row with every other.
+
+-- Makes `batch_` the member's last batch and prolongs its lease; false where it is already, that is, where a
+-- connection broke between the commit and its answer. Raises HS001 where the membership is lost.
+CREATE FUNCTION hookstead.fence_1(owner_ bigint, batch_ bigint, lease_ interval) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE hookstead.members SET batch = batch_, result = NULL, lease_until = clock_timestamp() + lease_
+  WHERE owner = owner_ AND batch < batch_;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  PERFORM FROM hookstead.members WHERE owner = owner_;
+  IF FOUND THEN
+    RETURN false;
+  END IF;
+  RAISE EXCEPTION 'member % has lost its lease', owner_ USING ERRCODE = 'HS001';
+END $$;
+
+-- A commit that is answered must be on the disk, whatever the role's default.
+CREATE FUNCTION hookstead.durable_1() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+END $$;
+
+CREATE FUNCTION hookstead.endpoint_ids_1(names_ text[], uids_ text[]) RETURNS bigint[] LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+  found_ bigint[];
+BEGIN
+  INSERT INTO hookstead.endpoints (name, uid)
+  SELECT x.name, x.uid FROM unnest(names_, uids_) AS x (name, uid)
+  WHERE NOT EXISTS (SELECT FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid)
+  ORDER BY 1, 2
+  ON CONFLICT DO NOTHING;
+  SELECT array_agg(e.id ORDER BY x.n) INTO found_
+  FROM unnest(names_, uids_) WITH ORDINALITY AS x (name, uid, n)
+  JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid;
+  RETURN found_;
+END $$;
+
+-- A row for each event in order: its number, or what is known of the first with its caller's key. No row at all where
+-- the batch was committed before. A caller's key is given at most once.
+CREATE FUNCTION hookstead.accept_1(
+  owner_ bigint, batch_ bigint, lease_ interval,
+  ids_ bytea[], types_ text[], channels_ text[], at_ bigint[], endpoints_ integer[], stamps_ bytea[], sources_ text[],
+  traceparents_ text[], datas_ bytea[], keys_ bytea[], digests_ bytea[],
+  names_ text[], uids_ text[],
+  event_ integer[], place_ integer[], delivery_ids_ bytea[], endpoint_ integer[], formats_ smallint[], claimed_ boolean[]
+) RETURNS TABLE (n integer, seq bigint, event_id bytea, digest bytea, endpoints integer) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  size_ integer := cardinality(ids_);
+  seqs_ bigint[] := array_fill(0::bigint, ARRAY[size_]);
+  endpoint_ids_ bigint[];
+  last_ bigint;
+  skew_ bigint;
+  found_ bigint;
+BEGIN
+  PERFORM hookstead.durable_1();
+  IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
+    RETURN;
+  END IF;
+  SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
+  endpoint_ids_ := hookstead.endpoint_ids_1(names_, uids_);
+  FOR n, event_id, digest, endpoints IN
+    SELECT k.n::integer, c.event_id, c.digest, c.endpoints
+    FROM unnest(keys_) WITH ORDINALITY AS k (key, n) JOIN hookstead.callers c ON c.key = k.key
+  LOOP
+    seqs_[n] := -1;
+    RETURN NEXT;
+  END LOOP;
+  event_id := NULL; digest := NULL; endpoints := NULL;
+  FOR i IN 1 .. size_ LOOP
+    CONTINUE WHEN seqs_[i] < 0;
+    found_ := greatest(last_ + 1, at_[i] << 10);
+    last_ := found_ + endpoints_[i];
+    seqs_[i] := found_;
+    IF (last_ >> 10) - at_[i] > skew_ THEN
+      skew_ := greatest((last_ >> 10) - at_[i], 2 * skew_);
+    END IF;
+    n := i; seq := found_;
+    RETURN NEXT;
+  END LOOP;
+  UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
+
+  INSERT INTO hookstead.events (seq, id, type, channels, accepted_ms, endpoints, stamp, source, traceparent, data)
+  SELECT x.seq, x.id, x.type, x.channels, x.at, x.endpoints, x.stamp, x.source, x.traceparent, x.data
+  FROM unnest(seqs_, ids_, types_, channels_, at_, endpoints_, stamps_, sources_, traceparents_, datas_)
+    AS x (seq, id, type, channels, at, endpoints, stamp, source, traceparent, data)
+  WHERE x.seq > 0;
+
+  INSERT INTO hookstead.callers (key, event_seq, digest, event_id, endpoints)
+  SELECT x.key, x.seq, x.digest, x.id, x.endpoints
+  FROM unnest(keys_, seqs_, digests_, ids_, endpoints_) AS x (key, seq, digest, id, endpoints)
+  WHERE x.seq > 0 AND x.key IS NOT NULL;
+
+  IF cardinality(event_) > 0 THEN
+    INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
+      payload_format, origin, in_order, created_ms, next_attempt_ms)
+    SELECT seqs_[d.event] + d.place, d.id, seqs_[d.event], endpoint_ids_[d.endpoint], types_[d.event], 0, 0,
+      d.format, 0, true, at_[d.event], at_[d.event]
+    FROM unnest(event_, place_, delivery_ids_, endpoint_, formats_) AS d (event, place, id, endpoint, format)
+    WHERE seqs_[d.event] > 0;
+
+    INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual)
+    SELECT seqs_[d.event] + d.place, endpoint_ids_[d.endpoint], owner_, false
+    FROM unnest(event_, place_, endpoint_, claimed_) AS d (event, place, endpoint, claimed)
+    WHERE d.claimed AND seqs_[d.event] > 0;
+
+    INSERT INTO hookstead.counts AS c (endpoint_id, accepted, pending)
+    SELECT endpoint_ids_[d.endpoint], count(*), count(*) FROM unnest(event_, endpoint_) AS d (event, endpoint)
+    WHERE seqs_[d.event] > 0 GROUP BY 1 ORDER BY 1
+    ON CONFLICT (endpoint_id) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+      pending = c.pending + excluded.pending;
+  END IF;
+
+  INSERT INTO hookstead.buckets AS b (start_ms, accepted)
+  SELECT x.at - x.at % 10000, count(*) FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0 GROUP BY 1 ORDER BY 1
+  ON CONFLICT (start_ms) DO UPDATE SET accepted = b.accepted + excluded.accepted;
+END $$;

@@ -1,0 +1,120 @@
+-- The tables. Rows are numbered in time, as in the embedded store: `seq >> 10` is at or after the millisecond in which
+-- the row was made. Numbers of events and deliveries are taken under the lock of the one row of `numbering`, which is
+-- held to the commit: whoever sees a number sees every lower one, so that a position in the numbers (a replay's, a
+-- retention mark's) never passes a row that commits later.
+
+CREATE TABLE hookstead.numbering (
+  only boolean PRIMARY KEY DEFAULT true CHECK (only), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO hookstead.numbering DEFAULT VALUES;
+
+-- One row per gateway process: its lease, and the last of its batches that was committed.
+CREATE TABLE hookstead.members (
+  owner bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, lease_until timestamptz NOT NULL,
+  batch bigint NOT NULL DEFAULT 0, result bigint
+) WITH (fillfactor = 10);
+
+CREATE TABLE hookstead.endpoints (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, uid text NOT NULL,
+  gone boolean NOT NULL DEFAULT false, UNIQUE (name, uid)
+);
+
+CREATE TABLE hookstead.events (
+  seq bigint PRIMARY KEY, id bytea NOT NULL, type text NOT NULL, channels text NOT NULL, accepted_ms bigint NOT NULL,
+  endpoints integer NOT NULL, stamp bytea NOT NULL, source text, traceparent text, data bytea
+) PARTITION BY RANGE (seq);
+CREATE INDEX events_type ON hookstead.events (type, seq);
+
+CREATE TABLE hookstead.callers (
+  key bytea PRIMARY KEY, event_seq bigint NOT NULL, digest bytea NOT NULL, event_id bytea NOT NULL,
+  endpoints integer NOT NULL
+);
+CREATE INDEX callers_age ON hookstead.callers (event_seq);
+
+-- Pending deliveries only: small and hot. An update changes `next_attempt_ms`, which is indexed; what is left of a page
+-- keeps it on the same page at least.
+CREATE TABLE hookstead.pending (
+  seq bigint PRIMARY KEY, id bytea NOT NULL UNIQUE, event_seq bigint NOT NULL, endpoint_id bigint NOT NULL,
+  type text NOT NULL, attempt_count integer NOT NULL, schedule_position integer NOT NULL,
+  payload_format smallint NOT NULL, origin smallint NOT NULL, in_order boolean NOT NULL, created_ms bigint NOT NULL,
+  next_attempt_ms bigint NOT NULL, replay_id bigint
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX pending_due ON hookstead.pending (endpoint_id, next_attempt_ms, seq);
+CREATE INDEX pending_aside ON hookstead.pending (endpoint_id, next_attempt_ms, seq) WHERE NOT in_order;
+CREATE INDEX pending_ordered ON hookstead.pending (endpoint_id, seq) WHERE in_order;
+CREATE INDEX pending_replayed ON hookstead.pending (event_seq) WHERE origin = 2;
+CREATE INDEX pending_of_replay ON hookstead.pending (replay_id) WHERE replay_id IS NOT NULL;
+
+-- Deliveries that ended. Status 1 Delivered, 2 DeadLettered, 3 Cancelled.
+CREATE TABLE hookstead.ended (
+  seq bigint PRIMARY KEY, id bytea NOT NULL, event_seq bigint NOT NULL, endpoint_id bigint NOT NULL,
+  type text NOT NULL, status smallint NOT NULL, cancel_reason smallint, attempt_count integer NOT NULL,
+  schedule_position integer NOT NULL, payload_format smallint NOT NULL, origin smallint NOT NULL,
+  in_order boolean NOT NULL, created_ms bigint NOT NULL, completed_ms bigint NOT NULL, replay_id bigint
+) PARTITION BY RANGE (seq);
+CREATE INDEX ended_endpoint ON hookstead.ended (endpoint_id, status, seq);
+CREATE INDEX ended_completed ON hookstead.ended (status, completed_ms);
+CREATE INDEX ended_open ON hookstead.ended (status, seq) WHERE status <> 1;
+CREATE INDEX ended_replayed ON hookstead.ended (event_seq) WHERE origin = 2;
+CREATE INDEX ended_of_replay ON hookstead.ended (replay_id) WHERE replay_id IS NOT NULL;
+
+-- Manual requests, for pending and ended deliveries alike.
+CREATE TABLE hookstead.requests (
+  seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, event_seq bigint NOT NULL, due_ms bigint NOT NULL
+);
+CREATE INDEX requests_due ON hookstead.requests (endpoint_id, due_ms, seq);
+
+-- Who is at which delivery. A claim ends with its owner's membership; `manual`: it serves a request.
+CREATE TABLE hookstead.claims (
+  seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, owner bigint NOT NULL, manual boolean NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE TABLE hookstead.replays (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uid text NOT NULL UNIQUE, name text NOT NULL, phase text NOT NULL,
+  position bigint NOT NULL DEFAULT 0, selecting boolean NOT NULL DEFAULT true, selected bigint NOT NULL DEFAULT 0,
+  delivered bigint NOT NULL DEFAULT 0, failed bigint NOT NULL DEFAULT 0, started_ms bigint NOT NULL,
+  completed_ms bigint, gone_ms bigint
+);
+
+CREATE SEQUENCE hookstead.attempt_numbers CACHE 32;
+CREATE TABLE hookstead.attempts (
+  seq bigint NOT NULL, delivery_seq bigint NOT NULL, endpoint_id bigint NOT NULL, number integer NOT NULL,
+  started_ms bigint NOT NULL, ended_ms bigint NOT NULL, duration_ms bigint NOT NULL, trigger smallint NOT NULL,
+  succeeded boolean NOT NULL, status_code integer NOT NULL, error smallint, message text NOT NULL,
+  next_attempt_ms bigint, response_body bytea
+) PARTITION BY RANGE (ended_ms);
+CREATE INDEX attempts_delivery ON hookstead.attempts (delivery_seq, number);
+CREATE INDEX attempts_endpoint ON hookstead.attempts (endpoint_id, seq);
+
+CREATE TABLE hookstead.lanes (endpoint_id bigint PRIMARY KEY, state bytea NOT NULL) WITH (fillfactor = 50);
+
+CREATE TABLE hookstead.counts (
+  endpoint_id bigint PRIMARY KEY, accepted bigint NOT NULL DEFAULT 0, pending bigint NOT NULL DEFAULT 0,
+  delivered bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0, cancelled bigint NOT NULL DEFAULT 0,
+  retired_delivered bigint NOT NULL DEFAULT 0, retired_dead_lettered bigint NOT NULL DEFAULT 0,
+  retired_cancelled bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+CREATE TABLE hookstead.hours (
+  hour bigint NOT NULL, endpoint_id bigint NOT NULL, succeeded bigint NOT NULL, failed bigint NOT NULL,
+  dead_lettered bigint NOT NULL, PRIMARY KEY (hour, endpoint_id)
+) WITH (fillfactor = 50);
+
+CREATE TABLE hookstead.buckets (
+  start_ms bigint PRIMARY KEY, accepted bigint NOT NULL DEFAULT 0, delivered bigint NOT NULL DEFAULT 0,
+  failed bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+CREATE TABLE hookstead.latencies (
+  start_ms bigint NOT NULL, class smallint NOT NULL, count bigint NOT NULL, PRIMARY KEY (start_ms, class)
+) WITH (fillfactor = 50);
+
+CREATE TABLE hookstead.blobs (name text PRIMARY KEY, value bytea NOT NULL);
+CREATE TABLE hookstead.marks (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 50);
+
+-- What no day's partition takes: rows of a clock that ran far ahead or back, and what outlived its day.
+CREATE TABLE hookstead.events_rest PARTITION OF hookstead.events DEFAULT;
+CREATE UNIQUE INDEX ON hookstead.events_rest (id);
+CREATE TABLE hookstead.ended_rest PARTITION OF hookstead.ended DEFAULT;
+CREATE UNIQUE INDEX ON hookstead.ended_rest (id);
+CREATE TABLE hookstead.attempts_rest PARTITION OF hookstead.attempts DEFAULT;
