@@ -12,6 +12,7 @@ go.mod files and nowhere else.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -52,6 +53,8 @@ class Program:
     release: releases.Release | None = None
     version_package: str | None = None
     """The Go package whose gitVersion, gitMajor and gitMinor carry the version, where the module has one."""
+    stamps: tuple[tuple[str, str], ...] = ()
+    """More variables that its makers' own builds set, and their values."""
 
     @property
     def version(self) -> str:
@@ -65,7 +68,8 @@ class Program:
     @property
     def cached(self) -> Path:
         """Where it is, or will be, in the cache."""
-        return cache_home() / "bin" / f"{self.folder}-{self.version}-{releases.SYSTEM}" / self.name
+        stamped = "-" + hashlib.sha256(repr(self.stamps).encode()).hexdigest()[:8] if self.stamps else ""
+        return cache_home() / "bin" / f"{self.folder}-{self.version}-{releases.SYSTEM}{stamped}" / self.name
 
 
 def _of_kubernetes(name: str, *, oldest: tuple[int, int] | None = None) -> Program:
@@ -82,6 +86,15 @@ def _of_kubernetes(name: str, *, oldest: tuple[int, int] | None = None) -> Progr
         ),
         version_package="k8s.io/component-base/version",
     )
+
+
+def _kubernetes_of_helm() -> tuple[tuple[str, str], ...]:
+    """The Kubernetes that `helm template` takes for granted; unstamped it is 1.20, which our charts refuse."""
+    text = (HERE / "helm" / "go.mod").read_text(encoding="utf-8")
+    client = re.search(r"k8s\.io/client-go v0\.(\d+)\.", text)
+    minor = client[1] if client is not None else ""
+    packages = ("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules")
+    return tuple((f"{package}.k8sVersionMinor", minor) for package in packages if minor)
 
 
 _ETCD: Final = "https://github.com/etcd-io/etcd/releases/download/{version}"
@@ -109,6 +122,7 @@ PROGRAMS: Final[dict[str, Program]] = {
             package="helm.sh/helm/v3/cmd/helm",
             oldest=(3, 14),
             version_arguments=("version", "--short"),
+            stamps=_kubernetes_of_helm(),
             release=releases.Release(
                 url="https://get.helm.sh/helm-{version}-{os}-{arch}.tar.gz",
                 checksums="https://get.helm.sh/helm-{version}-{os}-{arch}.tar.gz.sha256sum",
@@ -174,6 +188,7 @@ def build(program: Program, draft: Path) -> bool:
     if program.version_package is not None and (parts := VERSION.fullmatch(program.version)) is not None:
         stamps = {"gitVersion": program.version, "gitMajor": parts[1], "gitMinor": parts[2]}
         link += [f"-X {program.version_package}.{key}={value}" for key, value in stamps.items()]
+    link += [f"-X {variable}={value}" for variable, value in program.stamps]
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", " ".join(link)]
     result = subprocess.run(
         [go, "build", *flags, "-o", str(draft), program.package],

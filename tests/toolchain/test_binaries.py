@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,16 @@ def test_a_build_gets_the_version_stamped_in(empty_machine: Path) -> None:
     assert f"-X k8s.io/component-base/version.gitVersion={version}" in arguments
     assert f"-X k8s.io/component-base/version.gitMinor={minor}" in arguments
     assert arguments.endswith(" k8s.io/kubernetes/cmd/kube-apiserver\n")
+
+
+def test_helm_is_told_which_kubernetes_charts_are_rendered_for(empty_machine: Path) -> None:
+    said = empty_machine / "said"
+    go = f'echo "$@" > {said}; while [ "$1" != -o ]; do shift; done; echo program > "$2"'
+    program(empty_machine / "path" / "go", go)
+    binaries.provide("helm")
+    found = re.search(r"-X helm\.sh/helm/v3/pkg/chartutil\.k8sVersionMinor=(\d+) ", said.read_text(encoding="utf-8"))
+    assert found is not None
+    assert int(found[1]) >= 30  # the charts' kubeVersion
 
 
 def test_runs_side_by_side_build_once(empty_machine: Path) -> None:
