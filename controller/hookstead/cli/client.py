@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import ipaddress
 import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,7 +15,7 @@ from hookstead import __version__
 from hookstead.cli.outcome import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _TIMEOUT_SECONDS: Final = 70
 """A test delivery may take an endpoint's whole timeout (60 s)."""
@@ -47,7 +49,10 @@ class Gateway:
     """A gateway at a URL. Every method raises CommandError with the answer's own explanation."""
 
     url: str
-    token: str | None = None
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    """A function gives the present one: tokens that are asked for expire."""
+    pod: str | None = None
+    """Behind a port-forward: which pod answers. None: somebody named the URL."""
 
     def get(self, *path: str, **query: str | int | None) -> dict[str, Any]:
         """The JSON document at a path; its segments are escaped here, absent query values are left out."""
@@ -79,35 +84,73 @@ class Gateway:
             raise RefusedError(_explained(status, answer, content, what=what), status=status)
         return answer
 
+    def lines(self, *path: str) -> Iterator[str]:
+        """The lines of an answer that goes on, as they come. Ends when the gateway ends it."""
+        target = _target(path)
+        with self._connected() as connection, self._explaining():
+            answer = self._request(connection, "GET", target)
+            if answer.status != 200:
+                content = answer.read(_ANSWER_LIMIT)
+                raise RefusedError(
+                    _explained(answer.status, _parsed(content), content, what=f"GET {target}"), status=answer.status
+                )
+            while line := answer.readline():
+                yield line.decode("utf-8", "replace").rstrip("\r\n")
+
     def _exchange(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        with self._connected() as connection, self._explaining():
+            answer = self._request(connection, method, target, body)
+            return answer.status, answer.read(_ANSWER_LIMIT)
+
+    def _request(
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes = b""
+    ) -> http.client.HTTPResponse:
+        path = urlsplit(self.url).path + target
+        connection.request(method, path, body=body or None, headers=self._headers(body))
+        return connection.getresponse()
+
+    def _connected(self) -> contextlib.closing[http.client.HTTPConnection]:
         parts = urlsplit(self.url)
         host = parts.hostname or ""
-        connection = (
+        return contextlib.closing(
             http.client.HTTPSConnection(
                 host, parts.port, timeout=_TIMEOUT_SECONDS, context=ssl.create_default_context()
             )
             if parts.scheme == "https"
             else http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_SECONDS)
         )
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
         try:
-            connection.request(method, parts.path + target, body=body or None, headers=self._headers(body))
-            answer = connection.getresponse()
-            return answer.status, answer.read(_ANSWER_LIMIT)
+            yield
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+            if self.pod is not None:
+                raise CommandError(f"no answer from the gateway's pod {self.pod}: {reason}. Try again.") from problem
             raise CommandError(
                 f"no answer from the gateway at {self.url}: {reason}. Is it running, and is --server right?"
             ) from problem
-        finally:
-            connection.close()
 
     def _headers(self, body: bytes) -> Mapping[str, str]:
         headers = {"accept": "application/json", "user-agent": f"kubectl-hooks/{__version__}"}
         if body:
             headers["content-type"] = "application/json"
-        if self.token:
-            headers["authorization"] = f"Bearer {self.token}"
+        token = self.token() if callable(self.token) else self.token
+        if token:
+            headers["authorization"] = f"Bearer {token}"
         return headers
+
+
+def is_loopback(url: str) -> bool:
+    """Whether what is sent there stays on this machine: a literal loopback address, or `localhost`."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _target(path: tuple[str, ...]) -> str:

@@ -59,6 +59,40 @@ def show(
             print("\n".join(aligned([[column.heading for column in shown], *rows])))
 
 
+class Rows:
+    """What goes on: rows, or documents, printed as they come. Columns keep the widest cell that was seen so far."""
+
+    def __init__(self, columns: Sequence[Column], *, output: str | None, name: Callable[[Item], str]) -> None:
+        self._columns: Final = [column for column in columns if output == "wide" or not column.wide]
+        self._output: Final = output
+        self._name: Final = name
+        self._widths: list[int] = []
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Print these, the headings before the first ones, and hand them on to whoever reads."""
+        if items:
+            self._print(items)
+            sys.stdout.flush()
+
+    def _print(self, items: Sequence[Item]) -> None:
+        match self._output:
+            case "json":
+                for item in items:
+                    document(item, "json")
+            case "yaml":
+                for item in items:
+                    print("---")
+                    document(item, "yaml")
+            case "name":
+                for item in items:
+                    print(self._name(item))
+            case _:
+                rows = [[text(column.cell(item)) for column in self._columns] for item in items]
+                headings = [] if self._widths else [[column.heading for column in self._columns]]
+                print("\n".join(aligned([*headings, *rows], at_least=self._widths)))
+                self._widths = _widths([*headings, *rows], self._widths)
+
+
 def document(value: Mapping[str, Any], output: str) -> None:
     """Print one document as `json` or `yaml`."""
     if output == "json":
@@ -83,10 +117,15 @@ def printable(line: str) -> str:
     return "".join(char if char.isprintable() else "�" for char in line)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], *, at_least: Sequence[int] = ()) -> list[str]:
     """Rows as lines, columns padded to their widest cell, no white space at the end of a line."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = _widths(rows, at_least)
     return [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _widths(rows: Sequence[Sequence[str]], at_least: Sequence[int]) -> list[int]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [max(pair) for pair in zip(widths, at_least, strict=True)] if at_least else widths
 
 
 def counted(count: int, noun: str) -> str:

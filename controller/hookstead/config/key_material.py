@@ -40,6 +40,11 @@ class Ed25519Key:
 
     seed: bytes
 
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public key, which receivers verify with."""
+        return _public_of(self.seed)
+
     def __repr__(self) -> str:
         return "Ed25519Key(***)"
 

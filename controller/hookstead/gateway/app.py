@@ -9,6 +9,7 @@ from hookstead.delivery.engine import Engine
 from hookstead.delivery.ports import Clock, Store
 from hookstead.gateway.authorize import Permission
 from hookstead.gateway.catalog import Catalog, ObjectNames
+from hookstead.gateway.diagnose import Diagnose
 from hookstead.gateway.exchange import Handler
 from hookstead.gateway.history import History, endpoint_asked_for
 from hookstead.gateway.ingest import Ingest
@@ -102,6 +103,14 @@ def build_public_router(
                 handler=operate.test,
                 needs=Permission.TEST,
                 subject=named,
+            ),
+            Route(
+                method="POST",
+                path="/v1/endpoints/{name}/diagnose",
+                handler=Diagnose(lambda: engine.config, store, clock.now_ms).handle,
+                needs=Permission.READ,
+                subject=named,
+                body_limit=bounds.event_bytes,
             ),
             Route(
                 method="DELETE",

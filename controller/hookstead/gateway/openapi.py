@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hookstead import __version__
+from hookstead.delivery.diagnosis import Rule
 from hookstead.delivery.ports import CancelReason, DeliveryStatus, ErrorCode, Trigger
 from hookstead.gateway import cloudevents
 from hookstead.gateway.authorize import Permission
@@ -267,6 +268,54 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "message": _text("In words."),
         },
     ),
+    "DiagnoseRequest": _object(
+        "An event that was accepted (`eventId`; needs the scope `events` too), or one that might be (`type`).",
+        {
+            "eventId": _text("Of an accepted event.", pattern="^msg_"),
+            "type": _TYPE,
+            "channels": {**_CHANNELS, "description": "Whose event it would be."},
+            "data": {"description": "Its data; without it a filter cannot be judged."},
+        },
+        optional=("eventId", "type", "channels", "data"),
+        additionalProperties=False,
+    ),
+    "Diagnosis": _object(
+        "What each sentence of the selection rule says, by the running configuration.",
+        {
+            "endpoint": _text("metadata.name of the WebhookEndpoint."),
+            "event": _object(
+                "The event.",
+                {
+                    "id": {"type": ["string", "null"], "description": "Null for one that was never sent."},
+                    "type": _TYPE,
+                    "channels": _CHANNELS,
+                    "acceptedTime": _time("When it was accepted.", nullable=True),
+                },
+            ),
+            "selected": {
+                "type": ["boolean", "null"],
+                "description": "Whether the endpoint gets it; null: its data would have to be known.",
+            },
+            "excludedBy": {
+                "type": ["string", "null"],
+                "enum": [*Rule, None],
+                "description": "The first sentence that excludes it.",
+            },
+            "checks": {
+                "type": "array",
+                "items": _object(
+                    "One sentence.",
+                    {
+                        "rule": _text("Which.", enum=list(Rule)),
+                        "passed": {"type": ["boolean", "null"], "description": "Null: not known."},
+                        "sentence": _text("As the rule has it."),
+                        "detail": _text("What it says here."),
+                    },
+                ),
+            },
+            "deliveries": {"type": "array", "items": _ref("Delivery"), "description": "Those of the event to it."},
+        },
+    ),
     "Redelivery": _object("What will be delivered again.", {"id": _text("The delivery's id.")}),
     **{f"{name}List": _list_of(name) for name in ("Resource", "Delivery", "Event", "Bucket", "CatalogEntry")},
 }
@@ -400,6 +449,14 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
             answer=_ref("TestResult"),
             problems=(404, 409, 422),
             body={"required": False, "content": {NATIVE: {"schema": _ref("TestRequest")}}},
+        )
+    },
+    "/v1/endpoints/{name}/diagnose": {
+        "post": _operation(
+            "Why the endpoint gets an event, or does not.",
+            answer=_ref("Diagnosis"),
+            problems=(400, 404, 503),
+            body={"required": True, "content": {NATIVE: {"schema": _ref("DiagnoseRequest")}}},
         )
     },
     "/v1/channels": {"get": _list("List channels.", "Resource")},

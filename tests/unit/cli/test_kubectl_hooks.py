@@ -170,6 +170,7 @@ def test_status_shows_the_environment_and_its_endpoints(hooks: Callable[..., tup
         "example.com",
         "SelectedChannels",
         "3",
+        "Ready",
         "Paused",
     ]
     code, out, _ = hooks("status", "acme", "-o", "yaml")
@@ -199,7 +200,7 @@ def test_send_hands_the_data_on_byte_for_byte(hooks: Callable[..., tuple[int, st
     file.write_text(data + "\n", encoding="utf-8")
     code, out, err = hooks("send", "order.created", "--data", f"@{file}", "--channel", "client_7", "--id", "me-1")
     assert (code, out, err) == (0, "event/msg_9 accepted for 1 endpoint\n", "")
-    sent = Stand.asked[-1][2].decode()
+    sent = next(body for what, _, body in Stand.asked if what == "POST /v1/events").decode()
     assert sent == f'{{"type": "order.created", "channels": ["client_7"], "id": "me-1", "data": {data}}}'
     hooks("send", "order.created")
     assert json.loads(Stand.asked[-1][2]) == {"type": "order.created", "data": {}}
@@ -268,7 +269,19 @@ def test_the_token_comes_from_the_variable_or_a_file_and_is_never_printed(
         (["deliveries", "--status", "Done"], 2, "is not one of Pending, Delivered, DeadLettered, Cancelled"),
         (["deliveries", "dlv_x"], 1, 'error: no delivery "dlv_x" (404)'),
         (["redeliver"], 2, "the following arguments are required: DELIVERY"),
-        (["replay"], 2, "unknown command 'replay'"),
+        (["replays"], 2, "unknown command 'replays'"),
+        (["replay", "acme"], 2, "--since is required"),
+        (["replay", "acme", "--since", "1h"], 1, "give --into DIR"),
+        (["resume", "acme"], 1, "this needs the API server"),
+        (["secret", "acme"], 1, "this needs the API server"),
+        (["status", "-l", "a=b"], 1, "this needs the API server"),
+        (["status", "acme", "-l", "a=b"], 2, "give one of them"),
+        (["deliveries", "--endpoint", "acme", "-l", "a=b"], 2, "give one of them"),
+        (["send", "order.created", "--sample", "--data", "1"], 2, "give one of them"),
+        (["diagnose", "acme"], 2, "which event?"),
+        (["diagnose", "acme", "msg_1", "--event-type", "a"], 2, "no flags"),
+        (["catalog", "a.b", "--format", "openapi"], 2, "without TYPE"),
+        (["secret", "acme", "--apply"], 2, "--apply belongs to --rotate"),
         ([], 2, "a command is required"),
     ],
 )
@@ -287,11 +300,10 @@ def test_an_answer_that_is_no_gateways_is_told_apart(hooks: Callable[..., tuple[
     assert "which is no Hookstead gateway's answer. Is --server right?" in err
 
 
-def test_without_a_server_it_says_what_to_give(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_without_kubectl_it_says_what_to_give(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("HOOKSTEAD_SERVER", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["status"]) == 1
-    err = capsys.readouterr().err
-    assert "Give --server URL or set HOOKSTEAD_SERVER" in err
-    assert "comes in a later version" in err
+    assert "Install kubectl, or name a gateway with --server URL" in capsys.readouterr().err

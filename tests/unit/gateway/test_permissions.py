@@ -82,6 +82,7 @@ def test_every_route_that_needs_a_permission_is_asked_for_it_before_its_handler_
     about_one = {route.path for route in router.routes if route.subject not in (None, everything)}
     assert about_one == {
         "/v1/endpoints/{name}",
+        "/v1/endpoints/{name}/diagnose",
         "/v1/endpoints/{name}/test",
         "/v1/deliveries",
         "/v1/deliveries/{id}",

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hookstead.cli.client import Gateway, server_url
+from hookstead.cli.client import Gateway, is_loopback, server_url
 from hookstead.cli.flags import Flag, namespace, whole
+from hookstead.cli.hooks.discovery import SELECTOR, Target, choose
+from hookstead.cli.hooks.forward import forwarded
+from hookstead.cli.hooks.kubectl import Kubectl, KubectlError, from_flags
+from hookstead.cli.hooks.tokens import Account, RequestedToken
 from hookstead.cli.outcome import CommandError
 from hookstead.cli.table import FORMATS, moment
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TOKEN_VARIABLE: Final = "HOOKSTEAD_TOKEN"  # noqa: S105  (the name of a variable, no password)
 
 OUTPUT: Final = Flag(name="output", short="o", choices=FORMATS, help="output format", default_text="a table")
 SERVER: Final = Flag(
-    name="server", metavar="URL", parse=server_url, help="the gateway's URL, such as http://127.0.0.1:8080"
+    name="server",
+    metavar="URL",
+    parse=server_url,
+    help="ask this gateway, such as http://127.0.0.1:8080, instead of finding the namespace's",
 )
 TOKEN_FILE: Final = Flag(
     name="token-file",
@@ -33,9 +41,22 @@ NAMESPACE: Final = Flag(
     name="namespace",
     short="n",
     parse=namespace,
+    default_text="the context's",
     help="the environment's namespace; not needed with --server, because a gateway serves one only",
 )
-CONNECTION: Final = (SERVER, NAMESPACE, TOKEN_FILE)
+KUBECONFIG: Final = Flag(
+    name="kubeconfig", metavar="FILE", help="the kubeconfig file", default_text="as kubectl: KUBECONFIG, ~/.kube/config"
+)
+CONTEXT: Final = Flag(name="context", metavar="NAME", help="the kubeconfig's context", default_text="the current one")
+AS: Final = Flag(name="as", metavar="USER", help="impersonate this user towards the API server")
+RELEASE: Final = Flag(name="release", metavar="NAME", help="the Helm release, where a namespace has more than one")
+AUDIENCE: Final = Flag(
+    name="audience",
+    metavar="NAME",
+    default="hookstead.dev",
+    help="the audience of the token that is asked for, as the gateway's --auth-audience has it",
+)
+CONNECTION: Final = (NAMESPACE, CONTEXT, KUBECONFIG, AS, RELEASE, AUDIENCE, SERVER, TOKEN_FILE)
 
 
 def limit(default: int) -> Flag:
@@ -48,15 +69,48 @@ def limit(default: int) -> Flag:
     )
 
 
-def connect(given: argparse.Namespace) -> Gateway:
-    """The gateway that the flags name. Raises CommandError: no gateway named, or no readable token."""
-    if given.server is None:
-        raise CommandError(
-            "which gateway? Give --server URL or set HOOKSTEAD_SERVER; for `hookstead dev` it is "
-            "http://127.0.0.1:8080. In a cluster, run `kubectl port-forward` to the gateway's service first: "
-            "finding the gateway by itself comes in a later version."
-        )
-    return Gateway(given.server, token=_token(given.token_file))
+@contextlib.contextmanager
+def connect(given: argparse.Namespace, account: Account = Account.READER) -> Iterator[Gateway]:
+    """The gateway that the flags name, or the one that is found in the namespace.
+
+    `account`: as whom it is asked there, where no token is given. Raises CommandError: no gateway, no way to it, no
+    token.
+    """
+    token = _token(given.token_file)
+    if given.server is not None:
+        if token is not None and given.server.startswith("http:") and not is_loopback(given.server):
+            raise CommandError(
+                f"--server {given.server}: a token is not sent over plain HTTP to another machine: use https://, or a "
+                "port-forward to 127.0.0.1."
+            )
+        yield Gateway(given.server, token=token)
+        return
+    kubectl = from_flags(given)
+    target = find(kubectl, given.release)
+    credentials = token or RequestedToken(kubectl, target, account, given.audience).bearer
+    if callable(credentials):
+        credentials()  # before the port-forward: whoever may not is told so first
+    with forwarded(kubectl, target) as url:
+        yield Gateway(url, token=credentials, pod=f"{target.namespace}/{target.pod}")
+
+
+def find(kubectl: Kubectl, release: str | None) -> Target:
+    """The pod of the namespace's gateway. Raises CommandError."""
+    try:
+        pods = kubectl.json("get", "pods", f"--selector={SELECTOR}")["items"]
+    except KubectlError as refused:
+        raise KubectlError(
+            f"{refused.sentence} That was the look for the gateway's pods; --server URL names a gateway instead.",
+            reason=refused.reason,
+        ) from refused
+    return choose(pods, release=release, place=kubectl.place)
+
+
+def cluster(given: argparse.Namespace, *, instead: str) -> Kubectl:
+    """The API server, for what only it can do. Raises CommandError with --server; `instead`: what to do then."""
+    if given.server is not None:
+        raise CommandError(f"this needs the API server, and --server names a gateway: {instead}")
+    return from_flags(given)
 
 
 def _token(path: Path | None) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hookstead.cli.flags import Argument, Command, Flag
-from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit
+from hookstead.cli.flags import Argument, Command, Flag, UsageError
+from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, connect
+from hookstead.cli.hooks.listing import PAGING, Listing, run_list
+from hookstead.cli.hooks.selectors import SELECTOR, endpoints_with
 from hookstead.cli.outcome import OK
 from hookstead.cli.table import Column, Item, age, duration, moment, show
 
@@ -18,15 +20,20 @@ STATUSES: Final = ("Pending", "Delivered", "DeadLettered", "Cancelled")
 COMMAND: Final = Command(
     prog="kubectl hooks deliveries",
     summary="List deliveries, newest first, or show one delivery with its attempts.",
+    epilog=(
+        "examples:\n"
+        "  kubectl hooks deliveries --endpoint acme --status DeadLettered --since 1d\n"
+        "  kubectl hooks deliveries -f -l team=billing\n"
+        "  kubectl hooks deliveries dlv_0197… -o yaml"
+    ),
     arguments=(Argument(name="ID", nargs="?", help="a delivery's id, dlv_…; shows its attempts"),),
     flags=(
         Flag(name="endpoint", metavar="NAME", help="only deliveries to this endpoint"),
+        SELECTOR,
         Flag(name="status", choices=STATUSES, help="only deliveries with this status"),
         Flag(name="event-type", metavar="TYPE", help="only deliveries of events of this type"),
         Flag(name="channel", metavar="NAME", help="only deliveries of events for this channel"),
-        SINCE,
-        UNTIL,
-        limit(50),
+        *PAGING,
         *CONNECTION,
         OUTPUT,
     ),
@@ -35,21 +42,14 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Print a list, or one delivery."""
-    gateway = connect(given)
-    if given.id is not None:
-        _show_one(gateway.get("deliveries", given.id), given.output)
-        return OK
-    found = gateway.items(
-        "deliveries",
-        limit=given.limit or None,
-        endpoint=given.endpoint,
-        status=given.status,
-        eventType=given.event_type,
-        channel=given.channel,
-        since=given.since,
-        until=given.until,
-    )
-    show(list(found), DELIVERIES, output=given.output, name=delivery_name)
+    if given.endpoint is not None and given.selector is not None:
+        raise UsageError("kubectl hooks deliveries: --endpoint and --selector: give one of them")
+    endpoints = endpoints_with(given)
+    with connect(given) as gateway:
+        if given.id is None:
+            run_list(gateway, given, LISTING, endpoints=endpoints)
+        else:
+            _show_one(gateway.get("deliveries", given.id.removeprefix("delivery/")), given.output)
     return OK
 
 
@@ -104,4 +104,26 @@ ATTEMPTS: Final = (
     Column("AGE", _attempt_age),
     Column("MESSAGE", lambda item: item.get("message")),
     Column("RESPONSE", lambda item: (item.get("responseBody") or "")[:200], wide=True),
+)
+
+
+def _admits(item: Item, query: dict[str, Any]) -> bool:
+    return all(
+        (
+            query.get("endpoint") in (None, item.get("endpoint")),
+            query.get("status") in (None, item.get("status")),
+            query.get("eventType") in (None, item.get("eventType")),
+            query.get("channel") is None or query["channel"] in item.get("channels", []),
+            query.get("since") is None or moment(item["createdTime"]) >= moment(query["since"]),
+        )
+    )
+
+
+LISTING: Final = Listing(
+    path="deliveries",
+    columns=DELIVERIES,
+    name=delivery_name,
+    filters={"endpoint": "endpoint", "status": "status", "event_type": "eventType", "channel": "channel"},
+    state=lambda item: (item.get("status"), item.get("attemptCount"), item.get("nextAttemptTime")),
+    admits=_admits,
 )

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.flags import Argument, Command, Flag
-from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, connect, limit
+from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, connect
 from hookstead.cli.hooks.deliveries import DELIVERIES, delivery_name
+from hookstead.cli.hooks.listing import PAGING, Listing, run_list
 from hookstead.cli.outcome import OK
 from hookstead.cli.table import Column, Item, age, printable, show
 
@@ -22,9 +23,7 @@ COMMAND: Final = Command(
     flags=(
         Flag(name="event-type", metavar="TYPE", help="only events of this type"),
         Flag(name="channel", metavar="NAME", help="only events for this channel"),
-        SINCE,
-        UNTIL,
-        limit(50),
+        *PAGING,
         *CONNECTION,
         OUTPUT,
     ),
@@ -33,19 +32,11 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Print a list, or one event."""
-    gateway = connect(given)
-    if given.id is not None:
-        _show_one(gateway.get("events", given.id), given.output)
-        return OK
-    found = gateway.items(
-        "events",
-        limit=given.limit or None,
-        eventType=given.event_type,
-        channel=given.channel,
-        since=given.since,
-        until=given.until,
-    )
-    show(list(found), EVENTS, output=given.output, name=_name)
+    with connect(given) as gateway:
+        if given.id is None:
+            run_list(gateway, given, LISTING)
+        else:
+            _show_one(gateway.get("events", given.id.removeprefix("event/")), given.output)
     return OK
 
 
@@ -73,4 +64,12 @@ EVENTS: Final = (
     Column("CHANNELS", lambda item: item.get("channels")),
     Column("AGE", _age),
     Column("TIMESTAMP", lambda item: item.get("timestamp"), wide=True),
+)
+
+LISTING: Final = Listing(
+    path="events",
+    columns=EVENTS,
+    name=_name,
+    filters={"event_type": "eventType", "channel": "channel"},
+    state=lambda item: None,  # an event never changes
 )

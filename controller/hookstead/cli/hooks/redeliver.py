@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hookstead.cli.client import RefusedError
 from hookstead.cli.flags import Argument, Command
 from hookstead.cli.hooks.connection import CONNECTION, connect
+from hookstead.cli.hooks.tokens import Account
 from hookstead.cli.outcome import FINDINGS, OK, say
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Ask for each; the ones that were refused are told on stderr and make it exit 1."""
-    gateway = connect(given)
     worst = OK
-    for delivery in given.delivery:
-        identifier = delivery.removeprefix("delivery/")
-        try:
-            gateway.post("deliveries", identifier, "redeliver")
-        except RefusedError as refused:
-            say(f"error: delivery/{identifier}: {refused}")
-            worst = FINDINGS
-        else:
-            print(f"delivery/{identifier} redelivery requested")
+    with connect(given, Account.OPERATOR) as gateway:
+        for delivery in given.delivery:
+            identifier = delivery.removeprefix("delivery/")
+            try:
+                gateway.post("deliveries", identifier, "redeliver")
+            except RefusedError as refused:
+                say(f"error: delivery/{identifier}: {refused}")
+                worst = FINDINGS
+            else:
+                print(f"delivery/{identifier} redelivery requested")
     return worst

@@ -2,44 +2,85 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hookstead.cli.client import Gateway, RefusedError
-from hookstead.cli.flags import Argument, Command
+from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError
 from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, connect
+from hookstead.cli.hooks.selectors import SELECTOR, endpoints_with
 from hookstead.cli.outcome import OK
-from hookstead.cli.table import Column, Item, age, document, show
+from hookstead.cli.table import Column, Item, Rows, age, document, show
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+WATCH: Final = Flag(
+    name="watch", short="w", arity=Arity.SWITCH, default=False, help="go on and show endpoints that change"
+)
+WATCH_SECONDS: Final = 2.0
 
 COMMAND: Final = Command(
     prog="kubectl hooks status",
     summary="Show the environment and its endpoints, or only the endpoints named.",
+    epilog="'kubectl get webhookendpoints' shows what the operator wrote last; this asks the gateway.",
     arguments=(Argument(name="ENDPOINT", nargs="*", help="name of an endpoint; all of them if left out"),),
-    flags=(*CONNECTION, OUTPUT),
+    flags=(SELECTOR, WATCH, *CONNECTION, OUTPUT),
 )
 
 
 def run(given: argparse.Namespace) -> int:
     """Print what the gateway knows."""
-    gateway = connect(given)
-    if given.endpoint:
-        endpoints = [gateway.get("endpoints", name) for name in given.endpoint]
-        show(endpoints, ENDPOINTS, output=given.output, name=endpoint_name, single=len(endpoints) == 1)
-        return OK
-    environment = _environment(gateway)
-    endpoints = list(gateway.items("endpoints", limit=None))
-    if given.output in ("json", "yaml"):
-        document({"environment": environment, "endpoints": endpoints}, given.output)
-        return OK
-    if environment is not None:
-        show([environment], ENVIRONMENT, output=given.output, name=_environment_name)
-        if endpoints and given.output != "name":
-            print()
-    show(endpoints, ENDPOINTS, output=given.output, name=endpoint_name)
+    if given.endpoint and given.selector is not None:
+        raise UsageError("kubectl hooks status: names and --selector: give one of them")
+    names = tuple(name.rpartition("/")[2] for name in given.endpoint) or endpoints_with(given)
+    with connect(given) as gateway:
+        endpoints = _endpoints(gateway, names)
+        if given.watch:
+            _watch(gateway, names, endpoints, output=given.output)
+        elif names is not None:
+            single = bool(given.endpoint) and len(endpoints) == 1
+            show(endpoints, ENDPOINTS, output=given.output, name=endpoint_name, single=single)
+        else:
+            _show_all(_environment(gateway), endpoints, output=given.output)
     return OK
+
+
+def _endpoints(gateway: Gateway, names: Sequence[str] | None) -> list[Item]:
+    if names is None:
+        return list(gateway.items("endpoints", limit=None))
+    return [gateway.get("endpoints", name) for name in names]
+
+
+def _show_all(environment: Item | None, endpoints: list[Item], *, output: str | None) -> None:
+    if output in ("json", "yaml"):
+        document({"environment": environment, "endpoints": endpoints}, output)
+        return
+    if environment is not None:
+        show([environment], ENVIRONMENT, output=output, name=_environment_name)
+        if endpoints and output != "name":
+            print()
+    show(endpoints, ENDPOINTS, output=output, name=endpoint_name)
+
+
+def _watch(gateway: Gateway, names: Sequence[str] | None, endpoints: list[Item], *, output: str | None) -> NoReturn:
+    """Print endpoints, and again those that changed, until interrupted."""
+    rows = Rows(ENDPOINTS, output=output, name=endpoint_name)
+    seen: dict[str, object] = {}
+    while True:
+        changed = [item for item in endpoints if seen.get(item["name"]) != _state(item)]
+        seen.update((item["name"], _state(item)) for item in changed)
+        rows.add(changed)
+        time.sleep(WATCH_SECONDS)
+        endpoints = _endpoints(gateway, names)
+
+
+def _state(item: Item) -> object:
+    """What is shown of it; times only where they are the item's own."""
+    conditions = [(one.get("type"), one.get("status"), one.get("reason")) for one in item.get("conditions", [])]
+    return conditions, item.get("observedGeneration"), item.get("activity")
 
 
 def _environment(gateway: Gateway) -> Item | None:
@@ -64,13 +105,14 @@ def _activity(key: str) -> Any:
     return lambda item: item.get("activity", {}).get(key)
 
 
-def _reason(item: Item) -> object:
-    """The reason of the first condition that is not as one wishes it, else Ready's."""
-    for kind in ("Ready", "Active", "Healthy"):
-        entry = condition(item, kind)
-        if entry.get("status") == "False":
-            return entry.get("reason")
-    return condition(item, "Ready").get("reason")
+def _reason_of(kind: str) -> Any:
+    return lambda item: condition(item, kind).get("reason")
+
+
+def _held(item: Item) -> object:
+    """Why deliveries do not flow; nothing while they do."""
+    entry = condition(item, "Active")
+    return entry.get("reason") if entry.get("status") == "False" else None
 
 
 def _last_delivery(item: Item) -> object:
@@ -97,7 +139,8 @@ ENDPOINTS: Final = (
     Column("HOST", lambda item: item.get("host"), wide=True),
     Column("SCOPE", lambda item: item.get("scope"), wide=True),
     Column("PENDING", _activity("pending"), wide=True),
-    Column("REASON", _reason, wide=True),
+    Column("REASON", _reason_of("Ready"), wide=True),
+    Column("HELD", _held, wide=True),
 )
 
 ENVIRONMENT: Final = (
@@ -109,5 +152,6 @@ ENVIRONMENT: Final = (
     Column("CHANNELS", lambda item: item.get("channels"), wide=True),
     Column("EVENTTYPES", lambda item: item.get("eventTypes"), wide=True),
     Column("GATEWAY", lambda item: item.get("gateway", {}).get("programmedReplicas"), wide=True),
-    Column("REASON", _reason, wide=True),
+    Column("REASON", _reason_of("Ready"), wide=True),
+    Column("HELD", _held, wide=True),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.flags import Argument, Command, Flag
 from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, connect
+from hookstead.cli.hooks.tokens import Account
 from hookstead.cli.outcome import FINDINGS, OK
 from hookstead.cli.table import Column, show
 
@@ -33,9 +34,9 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Send it; 0 when the endpoint answered with success."""
-    gateway = connect(given)
     body = b"" if given.event_type is None else json.dumps({"eventType": given.event_type}).encode()
-    result = {"endpoint": given.endpoint, **gateway.post("endpoints", given.endpoint, "test", body=body)}
+    with connect(given, Account.OPERATOR) as gateway:
+        result = {"endpoint": given.endpoint, **gateway.post("endpoints", given.endpoint, "test", body=body)}
     show([result], RESULT, output=given.output, name=lambda item: f"endpoint/{item['endpoint']}", single=True)
     return OK if result.get("outcome") == "Succeeded" else FINDINGS
 
