@@ -35,6 +35,7 @@ MODULES: Final[Mapping[str, tuple[str, str]]] = {
         "deliver webhooks from a folder of manifests, in one process, without a cluster",
     ),
     "validate": ("hookstead.cli.validate", "check manifests offline, as the operator would judge them"),
+    "plan": ("hookstead.cli.plan", "say what a change of manifests does to deliveries"),
     "catalog": ("hookstead.cli.catalog", "print the event catalog: Markdown, HTML, OpenAPI, AsyncAPI"),
     "operator": ("hookstead.cli.operator", "run the controller of one namespace"),
     "gateway": ("hookstead.cli.gateway", "run the data plane: accept events, deliver webhooks"),
