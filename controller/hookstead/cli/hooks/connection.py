@@ -56,7 +56,13 @@ AUDIENCE: Final = Flag(
     default="hookstead.dev",
     help="the audience of the token that is asked for, as the gateway's --auth-audience has it",
 )
-CONNECTION: Final = (NAMESPACE, CONTEXT, KUBECONFIG, AS, RELEASE, AUDIENCE, SERVER, TOKEN_FILE)
+ACCOUNT: Final = Flag(
+    name="account",
+    choices=tuple(account.value for account in Account),
+    help="ask as this one of the release's ServiceAccounts",
+    default_text=f"{Account.READER.value} to look, {Account.OPERATOR.value} to act",
+)
+CONNECTION: Final = (NAMESPACE, CONTEXT, KUBECONFIG, AS, RELEASE, ACCOUNT, AUDIENCE, SERVER, TOKEN_FILE)
 
 
 def limit(default: int) -> Flag:
@@ -87,7 +93,8 @@ def connect(given: argparse.Namespace, account: Account = Account.READER) -> Ite
         return
     kubectl = from_flags(given)
     target = find(kubectl, given.release)
-    credentials = token or RequestedToken(kubectl, target, account, given.audience).bearer
+    chosen = account if given.account is None else Account(given.account)
+    credentials = token or RequestedToken(kubectl, target, chosen, given.audience).bearer
     if callable(credentials):
         credentials()  # before the port-forward: whoever may not is told so first
     with forwarded(kubectl, target) as url:
