@@ -38,6 +38,7 @@ MODULES: Final[Mapping[str, tuple[str, str]]] = {
     "plan": ("hookstead.cli.plan", "say what a change of manifests does to deliveries"),
     "catalog": ("hookstead.cli.catalog", "print the event catalog: Markdown, HTML, OpenAPI, AsyncAPI"),
     "operator": ("hookstead.cli.operator", "run the controller of one namespace"),
+    "store": ("hookstead.cli.store", "check a store, or migrate its schema, while its gateway is stopped"),
     "gateway": ("hookstead.cli.gateway", "run the data plane: accept events, deliver webhooks"),
 }
 """Command: its module, and its line in `hookstead --help`."""

@@ -18,7 +18,7 @@ CRDS = Path(__file__).parents[3] / "crds"
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        ([], 2, "a command is required: one of dev, validate, plan, catalog, operator, gateway"),
+        ([], 2, "a command is required: one of dev, validate, plan, catalog, operator, store, gateway"),
         (["plam"], 2, "unknown command 'plam'"),
         (["--verbose"], 2, "unknown command '--verbose'"),
         (["validate"], 2, "the following arguments are required: PATH"),
