@@ -89,13 +89,13 @@ def from_revision(path: str, revision: str, *, namespace: str, kustomize: bool) 
     """
     place = Path(path).resolve()
     folder = place if place.is_dir() else place.parent
-    top = Path(_git(["rev-parse", "--show-toplevel"], folder).strip())
     commit = resolve(revision, folder)
     if commit is None:
         raise UsageError(
             f"hookstead plan: --against {revision}: is neither `live`, nor a Git revision here, nor a file or folder. "
             "In CI a shallow clone may lack it: fetch it first (actions/checkout: fetch-depth: 0)."
         )
+    top = Path(_git(["rev-parse", "--show-toplevel"], folder).strip())
     label = revision if commit.startswith(revision) else f"{revision} ({commit[:8]})"
     inside = place.relative_to(top.resolve())
     with _checked_out(top, commit, only=None if kustomize else inside) as files:

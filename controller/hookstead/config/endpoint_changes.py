@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 import msgspec
 
@@ -17,12 +18,11 @@ from hookstead.config.changes import (
     Side,
     fate_of,
     fields_of,
-    flat,
     new_problem,
     paired,
 )
 from hookstead.config.endpoint import SIGNING_KEY, signing_secret_name
-from hookstead.config.model import DeliveryConfig, EndpointConfig
+from hookstead.config.model import DeliveryConfig, DeliveryPolicy, EndpointConfig
 from hookstead.config.receiving import Comparison, reach_of
 from hookstead.config.times import format_time, parse_time
 from hookstead.resources.kinds import EndpointSpec, EndpointState, Header, SecretKeyRef, TlsSpec
@@ -114,6 +114,13 @@ def _endpoint_fields(
     yield from _tls_fields(own, others, before, after, assumed)
 
 
+_DELIVERY_FIELDS: Final = msgspec.structs.fields(DeliveryPolicy)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else list(value) if isinstance(value, tuple) else value
+
+
 def _endpoint_values(endpoint: EndpointConfig) -> dict[str, Any]:
     return {
         "host": endpoint.host,
@@ -121,7 +128,7 @@ def _endpoint_values(endpoint: EndpointConfig) -> dict[str, Any]:
         "description": endpoint.description,
         "filter": endpoint.filter,
         "payloadFormat": endpoint.payload_format.value,
-        **flat(msgspec.to_builtins(endpoint.delivery), "delivery"),
+        **{f"delivery.{one.encode_name}": _plain(getattr(endpoint.delivery, one.name)) for one in _DELIVERY_FIELDS},
     }
 
 
