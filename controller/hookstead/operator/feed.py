@@ -154,14 +154,19 @@ async def run_feed(
     *,
     namespace: str,
     pod_selector: str | None,
+    started: asyncio.Event,
     stop: asyncio.Event,
 ) -> None:
-    """Feed until `stop` is set or a signal arrives. Raises what Kopf ends with; then the process should end."""
+    """Feed until `stop` is set or a signal arrives. Raises what Kopf ends with; then the process should end.
+
+    `started` is set once Kopf is at work, and so has taken the signals.
+    """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     await kopf.operator(
         registry=feed_registry(observe, access, pods=pod_selector is not None),
         settings=feed_settings(pod_selector=pod_selector),
         namespaces=[namespace],
         standalone=True,
+        ready_flag=started,
         stop_flag=stop,
     )

@@ -93,8 +93,11 @@ class ObjectStore:
             if known is not None and known.meta.uid == meta["uid"]:
                 del entries[name]
             return Seen(changed=known is not None, deleted=True)
+        echo = known is not None and _is_echo(known, meta)
+        if known is not None and echo and version == known.resource_version:
+            return Seen(relisted=relisted)  # to the byte what is known: our own write, or a list after another
         status = _status_of(body)
-        if known is not None and _is_echo(known, meta):
+        if known is not None and echo:
             known.resource_version = version
             foreign = status != known.status
             if foreign:
@@ -174,6 +177,8 @@ class SecretStore:
             self.absent.discard(name)
             return Seen(changed=known is not None, deleted=True)
         secret = secret_object(body)
+        if known is not None and known.secret == secret:
+            secret = known.secret  # the very one: what was compiled with it stays good
         self.labelled[name] = KnownSecret(secret=secret, resource_version=version, uid=meta["uid"])
         self.unlabelled.pop(name, None)
         self.absent.discard(name)

@@ -1,8 +1,8 @@
 """The sweep: consistent metadata lists against what the feed has told.
 
-Kopf never reports what was deleted while a watch was broken, and reports objects one by one at its start. So the
-lists say when everything is there (the barrier before the first pass), what is not there any more (ghosts), and what
-the feed has never brought or lost (it is asked for by name: a watch does not repeat itself).
+Kopf never reports what was deleted while a watch was broken, and brings ten thousand objects one by one, each with a
+task of its own. So lists of ours bring everything that exists before the first pass; later ones say what is not there
+any more (ghosts), and what the feed has lost (it is asked for by name: a watch does not repeat itself).
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.feed import PODS, SECRETS
 from hookstead.operator.guard import served_in_full
-from hookstead.operator.kube import DISCOVERY_PATH, KubeClient, KubeError, Listing, NotFound, core_path, kind_path
-from hookstead.resources.kinds import SECRET_LABEL, Kind
+from hookstead.operator.kube import (
+    DISCOVERY_PATH,
+    KubeClient,
+    KubeError,
+    Listed,
+    Listing,
+    NotFound,
+    core_path,
+    kind_path,
+    listed_object,
+)
+from hookstead.resources.kinds import API_VERSION, SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from hookstead.operator.objects import ObjectStore, SecretStore
     from hookstead.operator.pods import PodStore
 
 PERIOD_SECONDS: Final = 600.0
 AFTER_RELIST_SECONDS: Final = 1.0
-PATIENCE_SECONDS: Final = 2.0
-PATIENCE_PER_THOUSAND_SECONDS: Final = 1.5
-"""How long the barrier waits for the feed to bring what a list has, before it lists again."""
+RELISTING_SECONDS: Final = 30.0
+"""A sweep waits for the end of a re-list, objects of which ask for it one by one, but no longer than this."""
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
 LAG_SECONDS: Final = 2.0
@@ -106,28 +115,18 @@ class Sweeper:
         return "waiting for the custom resource definitions: apply the folder crds"
 
     async def synchronise(self) -> None:
-        """Return once the feed has brought everything that exists, and nothing is held that does not."""
+        """Bring everything that exists; return once all of it is held, and nothing that does not exist."""
         retry = RETRY_SECONDS
-        loop = asyncio.get_running_loop()
-        late = False
         while True:
             try:
-                listings = await self._list()
-                if late:
-                    await self._fetch(self._missing(listings))
+                self._compare(await self._read())
             except KubeError as error:
                 log.warning("cannot list yet", extra={"action": "synchronise", "error": str(error)})
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
-                continue
-            count = sum(len(listing.items) for listing in listings.kinds.values())
-            deadline = loop.time() + PATIENCE_SECONDS + PATIENCE_PER_THOUSAND_SECONDS * count / 1000
-            while loop.time() < deadline:
-                if not self._is_short(listings) and self._compare(listings) == 0:
-                    log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
-                    return
-                await asyncio.sleep(0.05)
-            late = True  # the feed has had its time: what it still misses it was never told
+            else:
+                log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
+                return
 
     async def run(self) -> None:
         """Sweep after every re-list and every PERIOD_SECONDS, for ever."""
@@ -135,7 +134,7 @@ class Sweeper:
             try:
                 async with asyncio.timeout(PERIOD_SECONDS):
                     await self._asked.wait()
-                await asyncio.sleep(AFTER_RELIST_SECONDS)
+                await self._quiet()
             except TimeoutError:
                 pass
             self._asked.clear()
@@ -145,6 +144,14 @@ class Sweeper:
                 log.warning("a sweep failed", extra={"action": "sweep", "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
                 self._asked.set()
+
+    async def _quiet(self) -> None:
+        """Return once nobody has asked for AFTER_RELIST_SECONDS."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RELISTING_SECONDS
+        while self._asked.is_set() and loop.time() < deadline:
+            self._asked.clear()
+            await asyncio.sleep(AFTER_RELIST_SECONDS)
 
     async def sweep(self) -> Listings:
         """One sweep; what the lists said. Raises KubeError, and then nothing was removed."""
@@ -185,20 +192,33 @@ class Sweeper:
         return found
 
     async def _list(self) -> Listings:
-        kinds = {kind: await self._kube.list_metadata(kind_path(kind, self._namespace)) for kind in Kind}
-        secrets = await self._kube.list_metadata(
-            core_path(SECRETS, self._namespace), label_selector=f"{SECRET_LABEL}=true"
-        )
+        return await self._listings(self._kube.list_metadata)
+
+    async def _read(self) -> Listings:
+        """The lists, with every object brought. Raises KubeError."""
+        return await self._listings(self._read_whole)
+
+    async def _read_whole(self, path: str, *, label_selector: str = "") -> Listing:
+        plural = path.rpartition("/")[2]
+        items: dict[str, Listed] = {}
+        version = 0
+        async for page in self._kube.list_pages(path, label_selector=label_selector):
+            for body in page.get("items") or ():
+                listed = listed_object(body)
+                items[listed.name] = listed
+                self._bring(plural, _named(plural, body))
+            version = int(page["metadata"]["resourceVersion"])
+            await asyncio.sleep(0)  # a page of ours takes 0.1 s; the Lease must not wait for ten thousand objects
+        return Listing(resource_version=version, items=items)
+
+    async def _listings(self, read: Callable[..., Awaitable[Listing]]) -> Listings:
+        space = self._namespace
+        kinds = {kind: await read(kind_path(kind, space)) for kind in Kind}
+        secrets = await read(core_path(SECRETS, space), label_selector=f"{SECRET_LABEL}=true")
         pods = None
         if self._pod_selector is not None:
-            pods = await self._kube.list_metadata(core_path(PODS, self._namespace), label_selector=self._pod_selector)
+            pods = await read(core_path(PODS, space), label_selector=self._pod_selector)
         return Listings(kinds=kinds, secrets=secrets, pods=pods)
-
-    def _is_short(self, listings: Listings) -> bool:
-        """Whether something must be missing still, told by numbers alone: comparing ten thousand names costs."""
-        return len(self._secrets.labelled) < len(listings.secrets.items) or any(
-            len(self._objects.kinds[kind]) < len(listing.items) for kind, listing in listings.kinds.items()
-        )
 
     def _compare(self, listings: Listings) -> int:
         """Remove ghosts; how many names the feed has still to bring."""
@@ -213,3 +233,12 @@ class Sweeper:
             self._changed()
         pods_missing = len(self._pods.missing(listings.pods)) if listings.pods is not None else 0
         return pods_missing + sum(len(item.missing) for item in swept)
+
+
+_KINDS: Final = {kind.plural: kind.value for kind in Kind}
+
+
+def _named(plural: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A list does not repeat of each object which kind it is."""
+    kind = _KINDS.get(plural)
+    return body if kind is None else {"apiVersion": API_VERSION, "kind": kind, **body}

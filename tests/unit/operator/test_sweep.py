@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hookstead.operator import sweep
-from hookstead.operator.kube import Listed, Listing, NotFound
+from hookstead.operator.kube import Expired, Listed, Listing, NotFound
 from hookstead.operator.objects import ObjectStore, SecretStore
 from hookstead.operator.pods import PodStore
 from hookstead.operator.sweep import Sweeper
-from hookstead.resources.kinds import Kind
+from hookstead.resources.kinds import Channel, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class Server:
@@ -22,6 +25,7 @@ class Server:
         self.names = list(names)
         self.asked: list[str] = []
         self.lists = 0
+        self.fails = 0
 
     async def list_metadata(self, path: str, *, label_selector: str = "") -> Listing:
         del label_selector
@@ -31,6 +35,20 @@ class Server:
             resource_version=100,
             items={name: Listed(name=name, uid=f"uid-{name}", resource_version=10) for name in names},
         )
+
+    async def list_pages(self, path: str, *, label_selector: str = "") -> AsyncIterator[dict[str, Any]]:
+        """A page for each object; as on the server, the objects of a list do not say what they are."""
+        del label_selector
+        self.lists += 1
+        names = self.names if path.endswith("/webhookchannels") else []
+        for name in names:
+            body = channel(name)
+            yield {"metadata": {"resourceVersion": "100"}, "items": [{key: body[key] for key in ("metadata", "spec")}]}
+            if self.fails:
+                self.fails -= 1
+                raise Expired("too old", status=410)
+        if not names:
+            yield {"metadata": {"resourceVersion": "100"}, "items": []}
 
     async def get(self, path: str) -> dict[str, Any]:
         name = path.rpartition("/")[2]
@@ -73,9 +91,8 @@ async def until(holds: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LAG_SECONDS", "AFTER_RELIST_SECONDS"):
+    for name in ("LAG_SECONDS", "AFTER_RELIST_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(sweep, name, 0.0)
-    monkeypatch.setattr(sweep, "PATIENCE_SECONDS", 0.01)
 
 
 async def test_what_the_feed_has_lost_is_got_by_name_and_looked_at_once_more() -> None:
@@ -108,9 +125,39 @@ async def test_what_is_not_there_any_more_is_no_failure_and_is_not_asked_for_for
     assert len(server.asked) == 2
 
 
-async def test_a_feed_that_never_brings_an_object_holds_nothing_up_at_the_start() -> None:
+async def test_at_the_start_everything_is_brought_before_the_feed_says_a_word() -> None:
     server, objects = Server("a", "b"), ObjectStore("n")
-    objects.observe(Kind.CHANNEL, None, channel("a"))
     async with asyncio.timeout(5):
         await sweeper(server, objects).synchronise()
     assert set(objects.kinds[Kind.CHANNEL]) == {"a", "b"}
+    assert all(isinstance(item, Channel) for item in objects.items(Kind.CHANNEL))
+
+
+async def test_a_list_that_breaks_off_begins_anew_and_leaves_nothing_that_was_deleted_meanwhile() -> None:
+    server, objects = Server("a", "b"), ObjectStore("n")
+    server.fails = 1
+    one = sweeper(server, objects)
+    bring = one._bring
+
+    def then_delete(plural: str, body: dict[str, Any]) -> None:
+        bring(plural, body)
+        server.names = ["b"]
+
+    one._bring = then_delete  # type: ignore[misc]  # what is brought first is deleted right after
+    async with asyncio.timeout(5):
+        await one.synchronise()
+    assert set(objects.kinds[Kind.CHANNEL]) == {"b"}
+    assert one.ghosts == 1
+
+
+async def test_a_sweep_waits_for_the_end_of_a_re_list() -> None:
+    server, objects = Server("a"), ObjectStore("n")
+    objects.observe(Kind.CHANNEL, None, channel("a"))
+    one = sweeper(server, objects)
+    task = asyncio.create_task(one.run())
+    for _ in range(20):
+        one.ask()
+        await asyncio.sleep(0)
+    assert server.lists == 0
+    await until(lambda: server.lists == 6)
+    task.cancel()
