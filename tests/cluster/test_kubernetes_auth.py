@@ -162,6 +162,7 @@ async def test_rbac_says_which_service_may_publish_which_event_type(
     shop = cluster.account("shop", rule(Permission.PUBLISH, "order-created"))
     anything = cluster.account("anything", rule(Permission.PUBLISH))
     stranger = cluster.account("stranger")
+    mark = api_server.audit_mark()
     async with gateway(cluster, tmp_path) as life:
         assert (await publish(life, shop, "order.created")).status == 202
         refused = await publish(life, shop, "user.born")
@@ -187,6 +188,15 @@ async def test_rbac_says_which_service_may_publish_which_event_type(
         batch = await call(life, shop, "POST", "/v1/events/batch", json=items)
         assert (batch.status, [item["status"] for item in batch.body["items"]]) == (202, [202, 403, 403, 202])
         assert "shop" in batch.body["items"][1]["detail"]
+
+    own = f"system:serviceaccount:{namespace}:hookstead-gateway"
+    reviews = f"/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews"
+    asked = {(entry.verb, entry.uri, entry.code) for entry in api_server.audit_entries(since=mark) if entry.user == own}
+    assert asked == {
+        ("get", "/.well-known/openid-configuration", 200),
+        ("get", "/openid/v1/jwks", 200),
+        ("create", reviews, 201),
+    }
 
 
 async def test_a_token_that_is_not_right_in_every_respect_is_a_401(
@@ -225,6 +235,7 @@ CALLS: Final[dict[tuple[str, str], tuple[Permission, str, int]]] = {
     ("GET", "/v1/endpoints"): (Permission.READ, "", 200),
     ("GET", "/v1/endpoints/acme"): (Permission.READ, "acme", 200),
     ("GET", "/v1/catalog"): (Permission.READ, "", 200),
+    ("POST", "/v1/endpoints/acme/diagnose"): (Permission.READ, "acme", 400),  # let in, and then without a question
     ("GET", "/v1/activity"): (Permission.READ, "", 200),
     ("GET", "/v1/deliveries"): (Permission.READ_DELIVERIES, "", 200),
     ("GET", "/v1/deliveries?endpoint=acme"): (Permission.READ_DELIVERIES, "acme", 200),

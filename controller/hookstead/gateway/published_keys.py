@@ -15,8 +15,8 @@ from hookstead.gateway.service_account_tokens import KeySet, VerificationKey, re
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 KEYS_PATH: Final = "/openid/v1/jwks"
 """On the address that is used anyway: the `jwks_uri` of the discovery document may be unreachable from here."""
-KEEP_SECONDS: Final = 60.0
-"""So a key that was withdrawn is soon refused."""
+KEEP_SECONDS: Final = 15.0
+"""So a key that was withdrawn is soon refused; `token_judges.VERIFIED_SECONDS` comes on top."""
 LOOK_SECONDS: Final = 2.0
 """How soon after the last fetch an unknown key may cause another one: anybody can make up key ids."""
 

@@ -13,8 +13,9 @@ from hookstead.gateway.kubernetes_api import ApiServer
 from hookstead.gateway.published_keys import PublishedKeys
 from hookstead.gateway.service_account_tokens import LEEWAY_SECONDS, BadToken, Expectation, key_id, verify
 
-VERIFIED_SECONDS: Final = 60.0
-"""How long a verified token is relied on without looking at it again: the contract's bound."""
+VERIFIED_SECONDS: Final = 45.0
+"""How long a verified token is relied on without looking at it again: with the age that the keys may have, the
+contract's bound of 60 s after a key was withdrawn."""
 REVIEWED_SECONDS: Final = 10.0
 """The same under TokenReview, which is there so that revocation shows soon."""
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"

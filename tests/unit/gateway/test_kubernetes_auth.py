@@ -22,7 +22,7 @@ from hookstead.gateway.kubernetes_auth import KubernetesAuthorizer
 from hookstead.gateway.problems import Problem
 from hookstead.gateway.published_keys import KEEP_SECONDS, LOOK_SECONDS, PublishedKeys
 from hookstead.gateway.service_account_tokens import BadToken
-from hookstead.gateway.token_judges import REVIEWED_SECONDS, Identity, ReviewJudge
+from hookstead.gateway.token_judges import REVIEWED_SECONDS, VERIFIED_SECONDS, Identity, ReviewJudge
 
 SHOP: Final = User("system:serviceaccount:shop:checkout", ("system:serviceaccounts",), "u-1")
 
@@ -226,7 +226,12 @@ _POINT: Final = {
 """The point of RFC 7517, appendix A.1."""
 
 
-async def test_keys_are_fetched_once_a_minute_and_on_an_unknown_key_but_not_for_every_made_up_one() -> None:
+def test_a_withdrawn_key_opens_nothing_for_more_than_a_minute() -> None:
+    assert KEEP_SECONDS + VERIFIED_SECONDS <= 60
+    assert max(GRANT_SECONDS, REVIEWED_SECONDS) <= 60
+
+
+async def test_keys_are_fetched_now_and_then_and_on_an_unknown_key_but_not_for_every_made_up_one() -> None:
     now = Now()
     fake = FakeApi({"openid-configuration": {"issuer": "i"}, "jwks": key_set("a")})
     published = PublishedKeys(api(fake), now=now)
