@@ -24,6 +24,9 @@ GROUPS = {
     "test_contract_delivery": "cluster-contract",
     "test_contract_edges": "cluster-outages",
     "test_contract_outages": "cluster-outages",
+    "test_operator_any_order": "cluster-rows",
+    "test_operator_fleet": "cluster-rows",
+    "test_operator_rows": "cluster-rows",
 }
 """The long modules, which wait more than they compute, beside the others."""
 

@@ -69,8 +69,8 @@ class World:
 
     # The operator.
 
-    def start_operator(self, *, gateways: Sequence[str] | None = None, **options: Any) -> Child:
-        """As a process of its own. `options`: fields of OperatorOptions."""
+    def start_operator(self, *, gateways: Sequence[str] | None = None, preface: str = "", **options: Any) -> Child:
+        """As a process of its own. `options`: fields of OperatorOptions. `preface`: Python that runs before it."""
         if self._kubeconfig is None:
             self.server.kubectl("apply", "-f", ROLE, namespace=self.namespace)
             token = self.server.service_account_token(self.namespace, ACCOUNT)
@@ -84,7 +84,7 @@ class World:
             **options,
         }
         child = Child(
-            [sys.executable, "-c", START, json.dumps(given)],
+            [sys.executable, "-c", f"{preface}\n{START}", json.dumps(given)],
             log=self.folder / f"operator-{len(self.operators)}.log",
             environment=self.server.environment(namespace=self.namespace)
             | {"PYTHONPATH": str(Path(__file__).parents[2] / "controller"), "PYTHONUNBUFFERED": "1"},

@@ -111,14 +111,11 @@ class StatusJournal:
 
 @contextlib.contextmanager
 def status_journal(server: ApiServer, namespace: str) -> Iterator[StatusJournal]:
-    """A running journal; its threads end with the block."""
+    """A running journal; its threads end within two seconds of the block."""
     journal = StatusJournal(server, namespace)
-    threads = [threading.Thread(target=journal.follow, args=(plural,), daemon=True) for plural in KINDS.values()]
-    for thread in threads:
-        thread.start()
+    for plural in KINDS.values():
+        threading.Thread(target=journal.follow, args=(plural,), daemon=True).start()
     try:
         yield journal
     finally:
         journal.close()
-        for thread in threads:
-            thread.join(5)
