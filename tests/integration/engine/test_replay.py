@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,36 @@ def test_a_replay_that_fails_again_is_counted_as_failed(bench: Any) -> None:
         await b.stop()
 
     bench(scenario)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_replay_that_is_gone_is_forgotten_with_the_retention_where_it_cannot_come_back(
+    bench: Any, comes_back: bool
+) -> None:
+    """Where it can, in a folder of manifests, it is known for ever: a finished one is never run again."""
+
+    async def scenario(b: Bench) -> None:
+        b.settings = replace(b.settings, forget_replays=not comes_back)
+        day = 86_400.0
+        await b.start(config(endpoint("e")))
+        await b.publish(event("a"))
+        await b.pass_time(5)
+        await b.apply(config(endpoint("e"), _window(ReplaySelect.ALL)))
+        await b.pass_time(5)
+        assert _report(b).selected == 1
+        uid = "uid-r"
+        assert await b.store.replay(uid) is not None
+        await b.pass_time(40 * day)
+        assert await b.store.replay(uid) is not None, "while the object is there, whatever its age"
+        await b.apply(config(endpoint("e")))
+        await b.pass_time(29 * day)
+        assert await b.store.replay(uid) is not None
+        await b.pass_time(3 * day)
+        assert (await b.store.replay(uid) is not None) is comes_back
+        await b.apply(config(endpoint("e"), _window(ReplaySelect.ALL)))
+        await b.pass_time(5)
+        assert _report(b).phase is (Reason.COMPLETED if comes_back else Reason.NOTHING_SELECTED)
+        await b.lawful()
+        await b.stop()
+
+    assert len(bench(scenario).transport.sent) == 2
