@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -129,3 +130,95 @@ def test_a_test_says_how_the_endpoint_answered_and_is_counted_nowhere(hooks: Hoo
     unknown = hooks.run("test", "nobody")
     assert unknown.returncode == 1
     assert "nobody" in unknown.stderr
+
+
+def test_what_changes_is_shown_as_it_happens(hooks: Hooks, receiver: Receiver) -> None:
+    following = subprocess.Popen(
+        [sys.executable, "-m", "hookstead.cli.kubectl_hooks", "deliveries", "-f", "--endpoint", "acme"],
+        env=environment(HOOKSTEAD_SERVER=hooks.dev.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        hooks.lines("send", "order.created")
+        assert following.stdout is not None
+        lines = [following.stdout.readline().split() for _ in range(2)]
+        while lines[-1][3] != "Delivered":
+            lines.append(following.stdout.readline().split())
+        # Long ended, and touched again: the stream tells of it.
+        hooks.lines("redeliver", lines[-1][0])
+        lines.append(following.stdout.readline().split())
+    finally:
+        following.send_signal(signal.SIGINT)
+        _, err = following.communicate(timeout=WAIT_SECONDS)
+    assert lines[0][:2] == ["ID", "ENDPOINT"]
+    assert {row[1] for row in lines[1:]} == {"acme"}
+    assert lines[-1][3:5] == ["Delivered", "2"]
+    assert (following.returncode, err) == (130, "")
+
+
+def test_events_that_come_are_shown_as_they_come(hooks: Hooks) -> None:
+    following = subprocess.Popen(
+        [sys.executable, "-m", "hookstead.cli.kubectl_hooks", "events", "-w", "-o", "name"],
+        env=environment(HOOKSTEAD_SERVER=hooks.dev.url),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        sent = [hooks.lines("send", "order.created", "-o", "name")[0] for _ in range(3)]
+        assert following.stdout is not None
+        assert [following.stdout.readline().strip() for _ in range(3)] == sent
+    finally:
+        following.kill()
+        following.communicate(timeout=WAIT_SECONDS)
+
+
+def test_the_catalog_is_listed_and_its_sample_sent(hooks: Hooks, receiver: Receiver) -> None:
+    assert [line.split()[:3] for line in hooks.lines("catalog")] == [
+        ["TYPE", "GROUP", "LIFECYCLE"],
+        ["order.created", "<none>", "Active"],
+    ]
+    assert "sample:" in hooks.lines("catalog", "order.created")
+    assert hooks.json("catalog", "--format", "openapi")["openapi"] == "3.1.0"
+    unknown = hooks.run("catalog", "order.creatd")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert 'did you mean "order.created"' in unknown.stderr
+    hooks.lines("send", "order.created", "--sample")
+    assert json.loads(receiver.next().body)["data"] == {"orderId": "A-1"}
+
+
+def test_a_diagnosis_names_the_sentence_that_excludes(hooks: Hooks, folder: Path, receiver: Receiver) -> None:
+    (line,) = hooks.lines("send", "order.created")
+    event = line.split()[0]
+    said = hooks.lines("diagnose", "acme", event)
+    assert said[0] == f"acme gets {event.removeprefix('event/')} (order.created without channels)"
+    assert said.count("  yes  the environment is enabled") == 1
+    assert any(row.startswith("dlv_") for row in said)
+
+    (folder / "acme.yaml").write_text(
+        endpoint("acme", receiver.url + "/acme", eventTypes=["user.*"], filter="event.data.n > 1")
+    )
+    until = time.monotonic() + WAIT_SECONDS
+    while (ended := hooks.run("diagnose", "acme", "--event-type", "order.created")).returncode != 1:
+        assert time.monotonic() < until
+    verdict = "acme does not get an event (order.created without channels): its eventTypes is absent or covers the type"
+    assert ended.stdout.splitlines()[0] == verdict
+    assert hooks.run("diagnose", "acme", event).stdout.startswith(f"acme got {event.removeprefix('event/')}")
+    assert "if its filter is true: give --data" in hooks.lines("diagnose", "acme", "--event-type", "user.born")[0]
+    assert hooks.json("diagnose", "acme", "--event-type", "user.born", "--data", '{"n": 2}')["selected"] is True
+    assert hooks.run("diagnose", "nobody", "--event-type", "a").returncode == 1
+
+
+def test_a_replay_is_written_into_the_folder_and_followed(hooks: Hooks, folder: Path, receiver: Receiver) -> None:
+    hooks.lines("send", "order.created")
+    assert {receiver.next().path, receiver.next().path} == {"/acme", "/500"}
+    words = ("replay", "acme", "--since", "1h", "--select", "All", "--into", str(folder), "--wait", "--timeout", "30")
+    ended = hooks.run(*words)
+    assert ended.returncode == 0, ended.stderr
+    written, complete = ended.stdout.splitlines()
+    assert written.endswith(".yaml written")
+    assert complete.endswith("1 delivery selected, 1 delivered, 0 failed, 100 % done")
+    assert receiver.next().path == "/acme"
+    manifest = hooks.lines("replay", "acme", "--since", "1h", "--dry-run")
+    assert manifest[1] == "kind: WebhookReplay"
