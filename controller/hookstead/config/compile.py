@@ -83,8 +83,28 @@ class Compiled:
     secrets_referenced: frozenset[str] = frozenset()
 
 
-def compile_environment(inputs: Inputs) -> Compiled:
-    """Judge and compile all objects of one namespace."""
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What an endpoint came to, and from which object and Secrets (None: there was none of that name)."""
+
+    item: Endpoint
+    secrets: tuple[tuple[str, SecretObject | None], ...]
+    result: EndpointConfig
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the last compilation came to. An endpoint that would be compiled from the very same things is not compiled
+    again: its configuration is the same object. For one namespace, and one compilation at a time.
+    """
+
+    surroundings: object = None
+    """What every endpoint depends on, in a form that compares."""
+    endpoints: dict[str, _Remembered] = field(default_factory=dict)
+
+
+def compile_environment(inputs: Inputs, *, memory: Memory | None = None) -> Compiled:
+    """Judge and compile all objects of one namespace. `memory` makes it faster and changes nothing of the result."""
     environment, defaults = _environment(inputs)
     exists = environment is not None
     channels = compile_channels(inputs.channels, precedence=inputs.precedence, environment_exists=exists)
@@ -99,7 +119,8 @@ def compile_environment(inputs: Inputs) -> Compiled:
         reader=SecretReader(inputs.namespace, inputs.secrets),
         allow_loopback=inputs.allow_loopback,
     )
-    endpoints = tuple(compile_endpoint(item, context) for item in _by_name(inputs.endpoints))
+    found = _endpoints(inputs, context, memory or Memory())
+    endpoints = tuple(one if isinstance(one, EndpointConfig) else one.result for one in found)
     config = DeliveryConfig(
         namespace=inputs.namespace,
         environment=environment,
@@ -108,16 +129,63 @@ def compile_environment(inputs: Inputs) -> Compiled:
         event_types=event_types,
         replays=tuple(_replay(item, endpoints, exists=exists) for item in _by_name(inputs.replays)),
     )
-    typed = [item for item in inputs.endpoints if isinstance(item, Endpoint)]
+    typed = [one for one in found if isinstance(one, _Remembered)]
     return Compiled(
         config=config,
         secrets_wanted=tuple(
-            identity_of(item)
-            for item in sorted(typed, key=lambda item: item.meta.name)
-            if item.spec.signing is None and signing_secret_name(item.meta.name) not in inputs.secrets
+            one.result.identity
+            for one in typed
+            if one.item.spec.signing is None and signing_secret_name(one.item.meta.name) not in inputs.secrets
         ),
-        secrets_referenced=frozenset(name for item in typed for name in _secret_names(item)),
+        secrets_referenced=frozenset(name for one in typed for name, _ in one.secrets),
     )
+
+
+def _endpoints(inputs: Inputs, context: EndpointContext, memory: Memory) -> list[_Remembered | EndpointConfig]:
+    """By name; those that could be read with what they were made of."""
+    surroundings = _surroundings(context)
+    if surroundings != memory.surroundings:
+        memory.surroundings = surroundings
+        memory.endpoints = {}
+    before, memory.endpoints = memory.endpoints, {}
+    found: list[_Remembered | EndpointConfig] = []
+    for item in _by_name(inputs.endpoints):
+        if isinstance(item, Rejected):
+            found.append(compile_endpoint(item, context))
+            continue
+        known = before.get(item.meta.name)
+        if known is None or known.item is not item or not _same_secrets(known, inputs.secrets):
+            known = _Remembered(
+                item=item,
+                secrets=tuple((name, inputs.secrets.get(name)) for name in _secret_names(item)),
+                result=compile_endpoint(item, context),
+            )
+        memory.endpoints[item.meta.name] = known
+        found.append(known)
+    return found
+
+
+def _surroundings(context: EndpointContext) -> object:
+    """Everything of the context that is not of one endpoint alone. A channel's description, for one, is not in it."""
+    channels = {
+        name: (channel.channel_name, channel.verdict.accepted.reason, channel.state)
+        for name, channel in context.channels.items()
+    }
+    return (
+        context.environment_exists,
+        context.defaults,
+        context.egress,
+        context.validation,
+        channels,
+        context.declared_types,
+        context.reader.namespace,
+        context.allow_loopback,
+    )
+
+
+def _same_secrets(known: _Remembered, secrets: Mapping[str, SecretObject]) -> bool:
+    """Where one is missing the message may suggest any other, so that is always judged anew."""
+    return all(secret is not None and secrets.get(name) is secret for name, secret in known.secrets)
 
 
 def _environment(inputs: Inputs) -> tuple[EnvironmentConfig | None, DeliverySpec]:

@@ -267,7 +267,9 @@ def _read_keys(item: Endpoint, reader: SecretReader) -> tuple[SigningKey, ...]:
 def _read_generated(item: Endpoint, reader: SecretReader) -> Secret:
     name = signing_secret_name(item.meta.name)
     found = reader.secrets.get(name)
-    if found is not None and found.owner_uid != item.meta.uid:
+    if found is None:  # at first, ten thousand times at once: there is no other name that could have been meant
+        raise Unresolved(Reason.SECRET_NOT_FOUND, f"spec.signing: no Secret {name!r} yet: the operator generates it.")
+    if found.owner_uid != item.meta.uid:
         raise Unresolved(
             Reason.SECRET_NOT_PERMITTED,
             f"spec.signing: a Secret {name!r} exists that this endpoint does not own, so none is generated. Delete or "

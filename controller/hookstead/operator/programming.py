@@ -7,7 +7,7 @@ those changes. So the recent configurations are remembered, and the question is 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -16,10 +16,11 @@ from hookstead.config.status import PROGRAMMED, Programming, gateway_unavailable
 from hookstead.resources.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hookstead.config.model import DeliveryConfig
 
+Place: TypeAlias = tuple[Kind, str]
 Item = TypeVar("Item", EndpointConfig, ChannelConfig, EventTypeConfig, ReplayConfig)
 
 REMEMBERED: Final = 8
@@ -60,6 +61,19 @@ def index(config: DeliveryConfig) -> Index:
     ):
         found.update({(kind, item.identity.name): item for item in objects})
     return Index(found)
+
+
+def differing(entries: Iterable[Index]) -> set[Place]:
+    """What is not the very same object in all of them. Objects that are shared are equal; others may be."""
+    first, *others = entries
+    found: set[Place] = set()
+    for other in others:
+        if other is first:
+            continue
+        ours, theirs = first.objects, other.objects
+        found.update(place for place, item in ours.items() if theirs.get(place) is not item)
+        found.update(place for place in theirs if place not in ours)
+    return found
 
 
 def shared(config: DeliveryConfig, before: DeliveryConfig | None) -> DeliveryConfig:
@@ -104,6 +118,11 @@ class Fleet:
     history: Mapping[str, Index]
 
     @property
+    def hashes(self) -> frozenset[str]:
+        """What the live gateways run, each once; "" for one that has not said it."""
+        return frozenset(member.hash for member in self.members)
+
+    @property
     def general(self) -> Programming | None:
         """The one answer for every object, where there is one."""
         if not self.members:
@@ -123,7 +142,7 @@ class Fleet:
         general = self.general
         if general is not None:
             return general
-        for digest in {member.hash for member in self.members}:
+        for digest in self.hashes:
             if self.history[digest].objects.get((kind, name)) != item:
                 return self._pending()
         return PROGRAMMED

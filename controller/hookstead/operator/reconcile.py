@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hookstead.config.compile import Compiled, Inputs, compile_environment
+from hookstead.config.compile import Compiled, Inputs, Memory, compile_environment
 from hookstead.config.model import DeliveryConfig, Epoch
 from hookstead.config.serial import digest, encode, to_shards
 from hookstead.config.status import ConfigSize, next_key_expiry_ms
@@ -87,6 +87,7 @@ class Reconciler:
         self._now_ms: Final = now_ms
         self._reporter: Reporter | None = None
         self._dirty: Final = asyncio.Event()
+        self._memory: Final = Memory()
         self._history: Final = History()
         self._compiled: Packed | None = None
         self._published: DeliveryConfig | None = None
@@ -170,7 +171,7 @@ class Reconciler:
         self._watch_expiry(packed.config)
 
     async def _compile(self) -> Compiled:
-        return await asyncio.to_thread(compile_environment, self._inputs())
+        return await asyncio.to_thread(compile_environment, self._inputs(), memory=self._memory)
 
     def _inputs(self) -> Inputs:
         environments = self._objects.items(Kind.ENVIRONMENT)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from hookstead.operator.events import occurrences
 from hookstead.operator.kube import Conflict, Forbidden, Invalid, KubeClient, KubeError, NotFound, Throttled, kind_path
 from hookstead.operator.objects import canonical
+from hookstead.operator.statuses import Seen
 from hookstead.resources.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from hookstead.operator.events import Recorder
@@ -61,8 +62,10 @@ class Reporter:
         self._started: float | None = None
         self._without_gateways_since: float | None = None
         self._view: View | None = None
+        self._seen: Seen | None = None
         self._all = False
         self._some: dict[Key, None] = {}
+        self._changed: dict[Key, None] = {}
         self._stale: Final = asyncio.Event()
         self._ready: Final = asyncio.Event()
         self.writes = 0
@@ -78,7 +81,16 @@ class Reporter:
         environment = view.config.environment
         if environment is not None:
             self._scheduler.period_seconds = float(environment.status_reporting.period_seconds)
-        self.look_at_all()
+        changed, self._changed = self._changed, {}
+        self.look_at(changed)
+
+    def changed(self, key: Key) -> None:
+        """The object was edited, annotated perhaps: it is looked at after the next pass, whatever that compiles."""
+        self._changed[key] = None
+
+    def gateways_changed(self) -> None:
+        """What a gateway runs, or whether it answers, is different now."""
+        self._stale.set()
 
     def look_at_all(self) -> None:
         """Something that every status depends on is different now."""
@@ -114,13 +126,20 @@ class Reporter:
             view = self._view
             if view is None:
                 continue
-            whole, self._all = self._all, False
-            some, self._some = self._some, {}
-            keys = self._statuses.keys(view) if whole else sorted(some, key=_environment_last)
-            await self._compute(keys, view)
+            fleet = self._fleet()
+            await self._compute(self._stale_keys(view, fleet), view, fleet)
 
-    async def _compute(self, keys: Iterable[Key], view: View) -> None:
-        fleet = self._fleet()
+    def _stale_keys(self, view: View, fleet: Fleet) -> list[Key]:
+        """What is to be computed again by now, the environment last: it counts the others."""
+        seen, self._seen = self._seen, Seen(view=view, general=fleet.general, hashes=fleet.hashes)
+        whole, self._all = self._all, False
+        some, self._some = self._some, {}
+        affected = None if whole or seen is None else self._statuses.affected(seen, view, fleet)
+        if affected is None:
+            return self._statuses.keys(view)
+        return sorted({**some, **dict.fromkeys(affected)}, key=_environment_last)
+
+    async def _compute(self, keys: Sequence[Key], view: View, fleet: Fleet) -> None:
         settled = self._believes(fleet)
         for count, key in enumerate(keys, start=1):
             wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
@@ -137,7 +156,8 @@ class Reporter:
             if count % BATCH == 0:
                 await asyncio.sleep(0)
                 if self._view is not view:
-                    return  # A newer pass asks for everything again.
+                    self.look_at(keys[count:])  # by the newer pass
+                    return
 
     def _believes(self, fleet: Fleet) -> bool:
         """Whether a missing gateway is a fact: not right after the start, and not for a moment between two pods."""

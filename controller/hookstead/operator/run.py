@@ -354,6 +354,8 @@ class Operator:
             self._reconciler.deleted(kind, meta["name"], meta["uid"])
             if seen.changed:
                 self._reporter.gone(key)
+        if seen.changed:
+            self._reporter.changed(key)
         if seen.requested:
             self._resolver.forget()
         if seen.status:
@@ -390,7 +392,7 @@ class Operator:
         self._reports.retain(member.address for member in members)
         if self._reconciler.passes and members and self._reconciler.fleet().programmed == len(members):
             self._live.set()
-        self._reporter.look_at_all()
+        self._reporter.gateways_changed()
 
     def _reported(self, address: str, report: Report) -> None:
         self._reporter.heard(self._reports.take(address, report))

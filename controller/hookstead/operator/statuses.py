@@ -18,6 +18,7 @@ from hookstead.config.model import (
 )
 from hookstead.config.report import EndpointReport, EnvironmentActivity, NamedActivity
 from hookstead.config.status import (
+    PROGRAMMED,
     ConfigSize,
     EndpointCounts,
     Gateways,
@@ -31,6 +32,7 @@ from hookstead.config.status import (
     event_type_status,
     replay_status,
 )
+from hookstead.operator.programming import differing
 from hookstead.operator.reports import is_blank, is_blank_activity
 from hookstead.operator.schedule import Key
 from hookstead.resources.conditions import ConditionStatus, ConditionType, Reason
@@ -79,6 +81,15 @@ def _by_wire_name(pairs: Iterator[tuple[str, str]]) -> dict[str, tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """By what the statuses were computed last, as far as it is for more than one of them."""
+
+    view: View
+    general: Programming | None
+    hashes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What an object's status should be. `settled`: nothing is being waited for."""
 
@@ -104,6 +115,35 @@ class Statuses:
             self.forget(Key(Kind.ENDPOINT, gone))
         names = [Key(kind, name) for kind, name in current.index.objects]
         return sorted(names, key=lambda key: key.kind is Kind.ENVIRONMENT)
+
+    def affected(self, before: Seen, current: View, fleet: Fleet) -> list[Key] | None:
+        """The objects whose status may be another than it was by what was seen before; None: any."""
+        general = fleet.general
+        per_object = (None, PROGRAMMED)
+        if before.view.config.environment != current.config.environment:
+            return None
+        if before.general != general and not (before.general in per_object and general in per_object):
+            return None
+        indexes = [before.view.index, current.index]
+        if general in per_object:
+            known = [fleet.history.get(digest) for digest in before.hashes | fleet.hashes]
+            if None in known:
+                return None
+            indexes += [entry for entry in known if entry is not None]
+        keys = {Key(*place) for place in differing(indexes)}
+        for gone in [key for key in keys if key not in current.index.objects]:
+            self.forget(gone)
+        keys.update(self._recounted(before.view, current))
+        if current.config.environment is not None:
+            keys.add(Key(Kind.ENVIRONMENT, current.config.environment.identity.name))
+        return sorted(keys, key=lambda key: key.kind is Kind.ENVIRONMENT)
+
+    def _recounted(self, before: View, current: View) -> Iterator[Key]:
+        """Channels and event types that another number of endpoints is for."""
+        for wire in _moved(before.by_channel, current.by_channel):
+            yield from (Key(Kind.CHANNEL, name) for name in current.channel_objects.get(wire, ()))
+        for wire in _moved(before.by_event_type, current.by_event_type):
+            yield from (Key(Kind.EVENT_TYPE, name) for name in current.event_type_objects.get(wire, ()))
 
     def touched(self, news: News, current: View) -> list[Key]:
         """The objects that a report tells something new about."""
@@ -261,6 +301,10 @@ def _is_blank(told: object) -> bool:
     if isinstance(told, NamedActivity):
         return is_blank_activity(told)
     return told == EnvironmentActivity()
+
+
+def _moved(before: Mapping[str, int], now: Mapping[str, int]) -> set[str]:
+    return {name for name in {*before, *now} if before.get(name) != now.get(name)}
 
 
 def _identity(item: Any) -> Any:
