@@ -35,6 +35,7 @@ from hookstead.delivery.ports import (
 )
 from hookstead.delivery.recorder import Recorder
 from hookstead.delivery.replayer import Replayer
+from hookstead.delivery.roster import Roster
 from hookstead.resources.conditions import Reason
 from hookstead.resources.event_filter import EventFilter
 from hookstead.store.sqlite import booting, recording, replays, retention
@@ -142,7 +143,7 @@ def _() -> Sequence[Patch]:
     async def eager(self: Dispatcher, lane: Lane, job: Any) -> None:
         now_ms = self._clock.now_ms()
         assert lane.sealed is not None
-        request = lane.sealed.request(job, namespace=self._namespace, now_ms=now_ms)
+        request = lane.sealed.request(job, namespace=self._roster.namespace, now_ms=now_ms)
         assert request is not None
         outcome = attempt.judge(SendResult(status_code=200), now_ms=now_ms)
         self.recorder.add(
@@ -169,14 +170,14 @@ def _() -> Sequence[Patch]:
 @bug("a start does not look for what is pending", 40)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
-        def blind(self: Dispatcher, *args: Any) -> Lane:
+        def blind(self: Roster, *args: Any) -> Lane:
             lane: Lane = new_lane(self, *args)
             lane.next_due_ms, lane.activity.counts = None, EndpointCounts()
             return lane
 
         return blind
 
-    return [swap(Dispatcher, "_new_lane", make)]
+    return [swap(Roster, "_new_lane", make)]
 
 
 @bug("what is given back stays claimed", 8)

@@ -8,17 +8,14 @@ from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
-from hookstead.config.key_material import KeyMaterialError
-from hookstead.config.model import DeliveryConfig, EgressPolicy, EndpointConfig, EnvironmentConfig
+from hookstead.config.model import DeliveryConfig
 from hookstead.delivery import attempt, clock_watch, pacing
 from hookstead.delivery.announcements import Announcements
-from hookstead.delivery.attempt import Outcome, Sealed
+from hookstead.delivery.attempt import Outcome
 from hookstead.delivery.budget import MemoryBudget
 from hookstead.delivery.conclusion import Timing, conclude, next_state
 from hookstead.delivery.lane import Lane, Wait
-from hookstead.delivery.memory import Memory, memories
 from hookstead.delivery.observer import Observer
-from hookstead.delivery.pacing import Rate
 from hookstead.delivery.ports import (
     AttemptRecord,
     Boot,
@@ -36,10 +33,11 @@ from hookstead.delivery.ports import (
     Trigger,
 )
 from hookstead.delivery.recorder import Pending, Recorder
+from hookstead.delivery.roster import Hands, Roster
 from hookstead.delivery.versions import Versions
 from hookstead.delivery.wakeups import Wakeups
 from hookstead.resources.conditions import Reason
-from hookstead.resources.kinds import CircuitBreaker, EndpointState
+from hookstead.resources.kinds import EndpointState
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +68,6 @@ class Dispatcher:
         under_way: MemoryBudget,
         linger_seconds: float,
     ) -> None:
-        self.lanes: dict[str, Lane] = {}
         self.versions = Versions()
         self.recorder = Recorder(store=store, committed=self._committed, linger_seconds=linger_seconds)
         self.attempts: dict[tuple[str, str], int] = {}
@@ -81,24 +78,27 @@ class Dispatcher:
         self._random = random
         self._observer = observer
         self.announcements: Final = Announcements(observer)
-        self._departed: dict[EndpointKey, Lane] = {}
-        self._user_agent = user_agent
         self._budget = budget
         self._under_way = under_way
-        self._memories: dict[EndpointKey, Memory] = {}
-        self._environment: EnvironmentConfig | None = None
-        self._namespace = ""
-        self._policy = EgressPolicy()
         self._wakeups: Wakeups[Lane] = Wakeups(self.pump)
         self._tasks: set[asyncio.Task[None]] = set()
         self._erased: OrderedDict[str, None] = OrderedDict()
         self._stopping = False
+        self._roster: Final = Roster(
+            transport=transport,
+            clock=clock,
+            user_agent=user_agent,
+            hands=Hands(
+                release=self._release, retire=self._wakeups.cancel, changed=self._touch, set_state=self._set_state
+            ),
+        )
+        self.lanes: Final = self._roster.lanes
 
     # ------------------------------------------------------------------------------------------ life
 
     def start(self, boot: Boot) -> None:
         """Begin with what the store remembers. Nothing is sent before the first `apply`."""
-        self._memories = memories(boot)
+        self._roster.start(boot)
         self.recorder.start()
 
     async def drain(self, *, deadline_seconds: float) -> None:
@@ -137,92 +137,13 @@ class Dispatcher:
 
     async def apply(self, config: DeliveryConfig) -> None:
         """Put a configuration in force: lanes follow the endpoints, deliveries without one are cancelled."""
-        self._environment = config.environment
-        self._namespace = config.namespace
-        policy = config.environment.egress if config.environment else EgressPolicy()
-        wanted = {EndpointKey(item.identity.name, item.identity.uid): item for item in config.endpoints}
-        gone = self._drop(wanted.keys())
-        for key, endpoint in wanted.items():
-            self._place(key, endpoint, policy)
-        self._policy = policy
-        for key in gone:
+        for key in self._roster.apply(config):
             await self.cancel(key, CancelReason.ENDPOINT_DELETED)
         for lane in tuple(self.lanes.values()):
             if lane.config.state is EndpointState.DISABLED and lane.activity.counts.pending:
                 await self.cancel(lane.key, CancelReason.ENDPOINT_DISABLED)
         for lane in tuple(self.lanes.values()):
             self.pump(lane)
-
-    def _drop(self, wanted: Iterable[EndpointKey]) -> list[EndpointKey]:
-        """Remove lanes whose endpoint is no more; returns every key that may still have pending deliveries."""
-        kept = set(wanted)
-        gone = [lane.key for lane in self.lanes.values() if lane.key not in kept]
-        for key in gone:
-            lane = self.lanes.pop(key.name)
-            if lane.under_way:
-                self._departed[key] = lane
-            self._memories[key] = Memory(counts=lane.activity.counts, state=lane.state)
-            self._release(lane)
-            self._wakeups.cancel(lane)
-            self._transport.forget(key)
-        waiting = [key for key, memory in self._memories.items() if memory.counts.pending and key not in kept]
-        for key in (*gone, *waiting):
-            self._memories[key].without_pending()
-        return list(dict.fromkeys([*gone, *waiting]))
-
-    def _place(self, key: EndpointKey, endpoint: EndpointConfig, policy: EgressPolicy) -> None:
-        lane = self.lanes.get(key.name)
-        if lane is None:
-            lane = self._new_lane(key, endpoint)
-            self.lanes[key.name] = lane
-        elif lane.config == endpoint and policy == self._policy:
-            lane.config = endpoint
-            return
-        sealed = self._seal(endpoint, policy)
-        if lane.config is not endpoint:
-            self._adjust(lane, endpoint)
-        if lane.sealed is None or sealed is None or not lane.sealed.same_destination(sealed):
-            self._transport.forget(key)
-        lane.config, lane.sealed = endpoint, sealed
-        lane.backlog = lane.backlog or lane.activity.counts.pending > 0
-        self._touch(lane)
-
-    def _new_lane(self, key: EndpointKey, endpoint: EndpointConfig) -> Lane:
-        memory = self._memories.pop(key, None)
-        rate = _rate(endpoint, None)
-        if memory is None:
-            memory = Memory()
-        elif rate is not None:
-            rate = Rate.after_restart(rate.per_second, self._clock.monotonic())
-        return Lane(
-            key=key,
-            config=endpoint,
-            sealed=None,
-            state=memory.state,
-            shown=memory.state,
-            activity=memory.activity(now_ms=self._clock.now_ms()),
-            rate=rate,
-            next_due_ms=memory.next_due_ms,
-            before=self._departed.pop(key, None),
-        )
-
-    def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
-        lane.rate = _rate(endpoint, lane.rate)
-        if endpoint.delivery.ordering is not lane.config.delivery.ordering:
-            self._release(lane)  # what was claimed was claimed by the other rule
-        if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE and lane.state.circuit_opened_ms is not None:
-            self._set_state(lane, pacing.without_circuit(lane.state))
-
-    def _seal(self, endpoint: EndpointConfig, policy: EgressPolicy) -> Sealed | None:
-        if endpoint.hold is not None or endpoint.url is None:
-            return None
-        try:
-            return Sealed(endpoint, policy=policy, user_agent=self._user_agent)
-        except KeyMaterialError as error:
-            # compile() refuses such keys; one damaged endpoint must not keep the others from their configuration.
-            name = endpoint.identity.name
-            log.error("held: unusable key", extra={"action": "held", "endpoint": name, "error": str(error)})
-            return None
 
     def resume(self, lane: Lane, request: str) -> None:
         """Re-arm a lane that is gone, suspended or open."""
@@ -297,7 +218,7 @@ class Dispatcher:
             and not lane.backlog
             and lane.held_jobs < lane.capacity(self._clock.monotonic())
             and self._budget.has_room(size)
-            and lane.hold(self._environment) is None
+            and lane.hold(self._roster.environment) is None
             and pacing.deferred_until_ms(lane.state, now_ms=self._clock.now_ms()) is None
         )
         if free:
@@ -332,7 +253,7 @@ class Dispatcher:
         if self._stopping or self.lanes.get(lane.key.name) is not lane:
             self._release(lane)
             return
-        if lane.hold(self._environment) is not None or lane.sealed is None:
+        if lane.hold(self._roster.environment) is not None or lane.sealed is None:
             self._release(lane)
             self._notice(lane)
             return
@@ -367,7 +288,7 @@ class Dispatcher:
 
     def clock_went_back(self, back_ms: int) -> None:
         """The wall clock is `back_ms` behind where it was, and so is the store's schedule: follow, without attempts."""
-        for key, memory in self._memories.items():
+        for key, memory in self._roster.memories.items():
             memory.state = clock_watch.follow(memory.state, back_ms=back_ms)
             self.recorder.save(key, memory.state)
         for lane in self.lanes.values():
@@ -470,13 +391,11 @@ class Dispatcher:
 
     def _make_room(self, lane: Lane) -> None:
         """An attempt ended: where its endpoint went and came back meanwhile, the new lane waited for it."""
-        present = self.lanes.get(lane.key.name)
-        if present is lane:
-            return
-        if not lane.under_way and self._departed.get(lane.key) is lane:
-            del self._departed[lane.key]
-        if present is not None and present.key == lane.key:
-            self.pump(present)
+        present = self._roster.present(lane.key)
+        if present is not lane:
+            self._roster.rested(lane)
+            if present is not None:
+                self.pump(present)
 
     def _next(self, lane: Lane) -> Job | None:
         if self._stopping or not self._flows(lane):
@@ -490,7 +409,7 @@ class Dispatcher:
         """Whether the configuration, and the endpoint's own answers, let anything be sent at all."""
         if self.lanes.get(lane.key.name) is not lane or lane.sealed is None:
             return False
-        return lane.hold(self._environment) is None
+        return lane.hold(self._roster.environment) is None
 
     def _take(self, lane: Lane, monotonic: float) -> Job | None:
         """The next job, under way from now on; None where there is none, or no memory for one more payload.
@@ -512,7 +431,7 @@ class Dispatcher:
             await self._give_back([job.delivery_id], lane)
             return
         sealed, started_ms = lane.sealed, self._clock.now_ms()
-        request = None if sealed is None else sealed.request(job, namespace=self._namespace, now_ms=started_ms)
+        request = None if sealed is None else sealed.request(job, namespace=self._roster.namespace, now_ms=started_ms)
         if request is None:
             # compile() sees to it that one key never expires; should none sign all the same, wait, do not spin.
             await self._give_back([job.delivery_id])
@@ -546,10 +465,10 @@ class Dispatcher:
         if present is not None and present.key == lane.key:
             lane = present  # another one where the endpoint went and came back meanwhile
         policy = lane.config.delivery
-        suspend = self._environment.suspend_after_seconds if self._environment else 0
+        suspend = self._roster.environment.suspend_after_seconds if self._roster.environment else 0
         lane.state = next_state(lane.state, outcome, timing=timing, policy=policy, suspend_after_seconds=suspend)
-        if lane.key in self._memories:
-            self._memories[lane.key].state = lane.state
+        if lane.key in self._roster.memories:
+            self._roster.memories[lane.key].state = lane.state
         jitter = self._random.jitter()
         record = conclude(lane.key, job, outcome, body=body, timing=timing, policy=policy, jitter=jitter)
         return Pending(record, lane.state, job.event_type)
@@ -648,12 +567,3 @@ def _earlier(first: int | None, second: int | None) -> int | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
-
-
-def _rate(endpoint: EndpointConfig, before: Rate | None) -> Rate | None:
-    limit = endpoint.delivery.requests_per_second
-    if limit is None:
-        return None
-    if before is None:
-        return Rate(limit)
-    return before if before.per_second == limit else Rate(limit, tat=before.tat)

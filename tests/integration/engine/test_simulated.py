@@ -260,8 +260,14 @@ def test_what_is_still_under_way_counts_for_an_endpoint_that_went_and_came_back(
         await b.pass_time(200)
         rows = await b.deliveries()
         assert [row.status for row in rows[-9:]] == [DeliveryStatus.DELIVERED] * 9
-        assert not b.engine._dispatcher._departed
+        assert not b.engine._dispatcher._roster.departed
         assert b.engine._dispatcher.lanes["e"].before is None
+        await b.publish()
+        await b.pass_time(1)
+        for there in (False, True, False):
+            await b.apply(config(endpoint("e", delivery=spec)) if there else config())
+        await b.pass_time(20)
+        assert not b.engine._dispatcher._roster.departed, "also where it came and went with nothing of its own"
         await b.lawful()
         await b.stop()
 
@@ -276,7 +282,7 @@ def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench:
         spec = DeliverySpec(retry=RetrySpec(schedule_seconds=(1,)))
         await b.start(config(endpoint("e", delivery=spec)))
         b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
-            lambda endpoint, delivery, end: told.append((delivery, end))
+            lambda endpoint, delivery_id, status: told.append((delivery_id, status))
         )
         await b.publish()
         await b.pass_time(12)
@@ -299,7 +305,7 @@ def test_the_end_of_a_delivery_is_told_although_another_was_sent_by_hand_meanwhi
         await b.publish()
         await b.pass_time(5)
         b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
-            lambda endpoint, delivery, end: told.append((delivery, end))
+            lambda endpoint, delivery_id, status: told.append((delivery_id, status))
         )
         await b.publish()
         await b.pass_time(4)
