@@ -70,6 +70,7 @@ class Configuration:
         self._blobs = blobs
         self._running = Running(instance=instance, version=version)
         self._pushing = asyncio.Lock()
+        self._decoder = serial.Decoder()
 
     @property
     def running(self) -> Running:
@@ -80,31 +81,39 @@ class Configuration:
         candidates = [copy for copy in (await self._saved(), read_mounted(config_dir)) if copy is not None]
         for copy in sorted(candidates, key=lambda one: one.epoch, reverse=True):
             try:
-                await self.push(serial.decompress(copy.document), epoch=copy.epoch, hash_=copy.hash)
+                await self.push(copy.document, epoch=copy.epoch, hash_=copy.hash)
             except (serial.ConfigUnreadable, HashMismatch, StoreError) as error:
                 log.warning("a copy of the configuration is unusable: %s", error, extra={"action": "config_unusable"})
                 continue
             return True
         return False
 
-    async def push(self, document: bytes, *, epoch: Epoch, hash_: str) -> Running:
-        """Put a configuration in force and keep it. The same one again changes nothing.
+    async def push(self, packed: bytes, *, epoch: Epoch, hash_: str) -> Running:
+        """Put a configuration in force, given as the gzip of its serial form, and keep it. The same one again changes
+        nothing. Events flow meanwhile: what takes time is done beside the event loop.
 
         Raises Stale, HashMismatch, ConfigUnreadable, StoreError (nothing changed then).
         """
         async with self._pushing:
             if epoch < self._running.epoch:
                 raise Stale(self._running)
-            found = serial.digest(document)
-            if found != hash_:
-                raise HashMismatch(f"its hash is {found}, {hash_[:80]} was announced")
-            if epoch == self._running.epoch and found == self._running.hash:
+            read = await asyncio.to_thread(self._read, packed, hash_, epoch == self._running.epoch)
+            if read is None:
                 return self._running
-            config = serial.decode(document)
-            copy = Copy(epoch=epoch, hash=found, document=serial.compress(document))
+            copy = Copy(epoch=epoch, hash=hash_, document=packed)
             await self._blobs.put_blob(BLOB, msgspec.msgpack.encode(copy))
-            await self._apply(config, epoch=epoch, hash_=found)
+            await self._apply(read, epoch=epoch, hash_=hash_)
             return self._running
+
+    def _read(self, packed: bytes, hash_: str, again: bool) -> DeliveryConfig | None:
+        """The configuration; None where it is the one in force (`again`: its epoch is). Raises as `push`."""
+        document = serial.decompress(packed)
+        found = serial.digest(document)
+        if found != hash_:
+            raise HashMismatch(f"its hash is {found}, {hash_[:80]} was announced")
+        if again and found == self._running.hash:
+            return None
+        return self._decoder.decode(document)
 
     async def apply(self, config: DeliveryConfig, *, epoch: Epoch) -> Running:
         """Put a configuration in force that is compiled in this process and need not be kept (`dev`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ class Internal:
         """`PUT /internal/v1/config`: 200 and 409 answer with what runs."""
         Parameters(request, ())
         try:
-            document = unpack(request)
-            running = await self.configuration.push(document, epoch=read_epoch(request), hash_=_hash(request))
+            packed = await pack(request)
+            running = await self.configuration.push(packed, epoch=read_epoch(request), hash_=_hash(request))
         except Stale as stale:
             return json_response(stale.running, 409)
         except (serial.ConfigUnreadable, HashMismatch) as error:
@@ -103,13 +104,13 @@ def internal_router(internal: Internal) -> Router:
     )
 
 
-def unpack(request: Request) -> bytes:
-    """The body, decompressed and bounded. Raises ConfigUnreadable, ProblemError."""
+async def pack(request: Request) -> bytes:
+    """The body as gzip: as it came, or compressed here. Raises ProblemError."""
     match request.headers.get("Content-Encoding", "identity").lower():
         case "gzip":
-            return serial.decompress(request.body)
-        case "identity":
             return request.body
+        case "identity":
+            return await asyncio.to_thread(serial.compress, request.body)
         case other:
             raise refuse(
                 ProblemKind.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {other[:60]!r} is not taken: send gzip."

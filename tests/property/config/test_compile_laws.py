@@ -44,6 +44,14 @@ def test_the_serial_form_is_whole(objects: list[Any]) -> None:
     assert serial.from_shards(serial.to_shards(document)) == document
 
 
+@given(st.lists(OBJECTS, min_size=1, max_size=4))
+def test_a_decoder_that_knows_earlier_configurations_reads_what_a_fresh_one_does(series: list[list[Any]]) -> None:
+    decoder = serial.Decoder()
+    for objects in series:
+        config = compiled(environment(), *objects).config
+        assert decoder.decode(serial.encode(config)) == config
+
+
 @given(OBJECTS)
 def test_one_bad_object_never_blocks_the_rest(objects: list[Any]) -> None:
     good = endpoint("z-good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import msgspec
@@ -51,7 +52,8 @@ def names(memory: Memory) -> list[str]:
 
 
 async def push(target: Configuration, content: bytes, term: int, sequence: int) -> Running:
-    return await target.push(content, epoch=Epoch(term=term, sequence=sequence), hash_=serial.digest(content))
+    packed = serial.compress(content)
+    return await target.push(packed, epoch=Epoch(term=term, sequence=sequence), hash_=serial.digest(content))
 
 
 def mount(folder: Path, content: bytes, epoch: Epoch, *, parts: int = 1) -> None:
@@ -72,6 +74,26 @@ async def test_a_push_is_applied_saved_and_answered() -> None:
     assert running == Running(instance="i", version="1", hash=serial.digest(content), epoch=Epoch(term=2, sequence=5))
     assert names(memory) == ["a"]
     assert BLOB in memory.blobs
+
+
+async def test_what_was_pushed_is_kept_as_it_came_and_starts_the_next_life() -> None:
+    memory = Memory()
+    content = document("a", "b")
+    packed = gzip.compress(content, compresslevel=9)  # not as we would compress it
+    await configuration(memory).push(packed, epoch=Epoch(term=1, sequence=1), hash_=serial.digest(content))
+    assert packed in memory.blobs[BLOB]
+    assert await configuration(memory).boot(None)
+    assert names(memory) == ["a", "b"]
+
+
+async def test_an_endpoint_that_was_not_changed_is_the_same_object_after_the_next_push() -> None:
+    memory = Memory()
+    target = configuration(memory)
+    await push(target, document("a", "b"), 1, 1)
+    await push(target, document("b", "c"), 1, 2)
+    (before, _), (after, _) = memory.applied
+    assert after.endpoints[0] is before.endpoints[1]
+    assert serial.encode(after) == document("b", "c")
 
 
 async def test_an_older_epoch_is_refused_whatever_it_brings() -> None:
@@ -99,9 +121,12 @@ async def test_bytes_that_do_not_fit_their_hash_or_do_not_parse_change_nothing()
     memory = Memory()
     target = configuration(memory)
     with pytest.raises(HashMismatch, match="sha256"):
-        await target.push(document("a"), epoch=Epoch(term=1, sequence=1), hash_="sha256:0")
-    with pytest.raises(serial.ConfigUnreadable):
-        await push(target, b"{}", 1, 1)
+        await target.push(serial.compress(document("a")), epoch=Epoch(term=1, sequence=1), hash_="sha256:0")
+    for content in (b"{}", b"[]", b"{", b'{"namespace":"n","endpoints":[{"identity":1}]}'):
+        with pytest.raises(serial.ConfigUnreadable):
+            await push(target, content, 1, 1)
+    with pytest.raises(serial.ConfigUnreadable, match="gzip"):
+        await target.push(b"no gzip", epoch=Epoch(term=1, sequence=1), hash_=serial.digest(b"no gzip"))
     assert memory.applied == []
     assert memory.blobs == {}
 
