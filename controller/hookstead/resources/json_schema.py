@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import jsonschema_rs
 
 from hookstead.resources.problem import field_path
+from hookstead.resources.schema_typos import explain_schema_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,7 +112,7 @@ def compile_schema(schema: Mapping[str, Any]) -> SchemaValidator:
     try:
         validator = jsonschema_rs.Draft202012Validator(document, retriever=_refuse, pattern_options=_PATTERNS)
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(_located(error.instance_path, error.message)) from error
+        raise SchemaError(_bounded(explain_schema_error(error))) from error
     except ValueError as error:
         raise SchemaError(f"must be a JSON Schema: {error}") from error
     return SchemaValidator(validator, weight=_bounded_weight(document))
@@ -136,11 +137,6 @@ def digest(schema: Mapping[str, Any]) -> str:
 
 def _refuse(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is not a part of this schema, and nothing is fetched")
-
-
-def _located(parts: list[str | int], message: str) -> str:
-    path = field_path(parts)
-    return f"{path}: {_bounded(message)}" if path else _bounded(message)
 
 
 def _bounded(message: str) -> str:

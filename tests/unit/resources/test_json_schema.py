@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hookstead.resources.json_schema import SchemaError, SchemaMismatch, compile_schema, digest, require_size
+from hookstead.resources.schema_typos import unknown_keywords
 
 Json = Any
 
@@ -79,10 +80,31 @@ def test_every_schema_of_2020_12_that_stands_alone_compiles(schema: Json) -> Non
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"type": "strin"}, 'type: "strin" is not valid'),
-        ({"properties": {"a": {"minimum": "x"}}}, 'properties.a.minimum: "x" is not of type "number"'),
-        ({"properties": {"a": {"pattern": "("}}}, 'properties.a.pattern: "(" is not a "regex"'),
-        ({"$ref": "#/$defs/missing"}, "/$defs/missing"),
+        (
+            {"type": "strin"},
+            'string, not "strin" (did you mean "string"?)',
+        ),
+        ({"properties": {"a": {"type": "int"}}}, "properties.a.type: must be one of array, boolean, integer, null"),
+        ({"type": "float"}, '(did you mean "number"?)'),
+        ({"type": "any"}, "remove it, and anything fits"),
+        ({"type": ["string", "nil"]}, '"nil" (did you mean "null"?)'),
+        ({"type": 5}, "or a list of them, not a number (5)"),
+        (
+            {"properties": {"a": {"minimum": "3"}}},
+            'properties.a.minimum: must be a number, not a string ("3"): write it without quotes',
+        ),
+        ({"properties": {"a": {"pattern": "("}}}, 'properties.a.pattern: must be a regular expression, not "("'),
+        ({"required": "a"}, 'required: must be a list, not a string ("a"): write it as a list of one'),
+        ({"required": [1]}, "required[0]: must be a string, not a number (1)"),
+        ({"required": ["a", "a"]}, "required: must not name anything twice"),
+        ({"properties": []}, "properties: must be a mapping, not a list"),
+        ({"properties": {"a": "string"}}, "properties.a: must be a schema (a mapping, true or false), not a string"),
+        ({"properties": {"a": "string"}}, ": write {type: string}"),
+        ({"items": [{"type": "string"}]}, "items: must be a schema (a mapping, true or false), not a list: a list of"),
+        ({"anyOf": []}, "anyOf: must have at least 1 entry"),
+        ({"minLength": -1}, "minLength: must be at least 0, not -1"),
+        ({"uniqueItems": "yes"}, "uniqueItems: must be true or false, not a string"),
+        ({"$ref": "#/$defs/missing"}, '$ref: refers to "#/$defs/missing", which is not in this schema'),
         ({"$ref": "https://127.0.0.1:1/x"}, "$ref: must refer to a part of this schema (#/$defs/…)"),
         ({"$ref": "other.json"}, "$ref: must refer to a part of this schema"),
         ({"$ref": "file:///etc/passwd"}, "$ref: must refer to a part of this schema"),
@@ -145,3 +167,17 @@ def test_a_sample_is_bounded_too() -> None:
     require_size({"a": "x" * 65_000})
     with pytest.raises(SchemaError, match="must be at most 65536 bytes"):
         require_size({"a": "é" * 40_000})
+
+
+def test_keywords_that_are_almost_one_are_found_and_names_of_the_author_are_not() -> None:
+    schema = {
+        "requried": ["a"],
+        "properties": {"requried": {"tpye": "string", "x-internal": 1}, "b": {"enum": [{"tpye": 1}]}},
+        "allOf": [{"minlength": 3}],
+        "unknownThing": True,
+    }
+    found = dict(unknown_keywords(schema))
+    assert sorted(found, key=str) == [("allOf", 0, "minlength"), ("properties", "requried", "tpye"), ("requried",)]
+    assert found[("requried",)] == (
+        'is no keyword of JSON Schema, so it checks nothing (did you mean "required"?): correct the name'
+    )
