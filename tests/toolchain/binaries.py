@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script: `toolchain` is our parent
 
-from toolchain import debian, releases
+from toolchain import debian, postgres, releases
 from toolchain.cache import arriving, cache_home, exclusive
 
 if TYPE_CHECKING:
@@ -129,11 +129,27 @@ PROGRAMS: Final[dict[str, Program]] = {
                 member="{os}-{arch}/helm",
             ),
         ),
+        Program(
+            "kubeconform",
+            folder="kubeconform",
+            module="github.com/yannh/kubeconform",
+            package="github.com/yannh/kubeconform/cmd/kubeconform",
+            oldest=(0, 6),
+            version_arguments=("-v",),
+        ),
     )
 }
-DEBIAN: Final[dict[str, str]] = {"strace": "the test that no 202 precedes its fsync"}
+DEBIAN: Final[dict[str, str]] = {
+    "strace": "the test that no 202 precedes its fsync",
+    "lua5.4": "the tests of Argo CD's health checks",
+    "postgres": "the tests of the PostgreSQL store",
+    "pgbouncer": "the test of the PostgreSQL store behind a pooler",
+}
 """Programs of the distribution, each with what it is for. Their absence only skips a test."""
-USUAL: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "strace")
+USUAL: Final = (
+    *("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "kubeconform"),
+    *("strace", "lua5.4", "postgres", "pgbouncer"),
+)
 
 
 # Where a program may be found, each (Program) -> Path or None.
@@ -208,12 +224,12 @@ MAKERS: Final[tuple[Callable[[Program, Path], bool], ...]] = (download, build)
 def locate(name: str) -> Path:
     """The program `name` where it already is; makes nothing. Raises ProgramMissingError."""
     if name in DEBIAN:
-        found = shutil.which(name)
+        found = _of_debian(name)
         if found is None:
             raise ProgramMissingError(
                 f"{name} is not on PATH, for {DEBIAN[name]}: `make binaries` installs it as root."
             )
-        return Path(found)
+        return found
     for place in PLACES:
         if (path := place(PROGRAMS[name])) is not None:
             return path
@@ -228,10 +244,22 @@ def provide(name: str) -> Path:
         return _install(name) if name in DEBIAN else _make(PROGRAMS[name])
 
 
+def _of_debian(name: str) -> Path | None:
+    """Debian keeps PostgreSQL's programs by version, and pgbouncer where only root looks."""
+    if name == "postgres":
+        folder = postgres.folder()
+        return None if folder is None else folder / name
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin" if name == "pgbouncer" else "")
+    return Path(found) if found else None
+
+
 def _install(name: str) -> Path:
     try:
         with exclusive("apt"):
-            debian.install(name, purpose=DEBIAN[name])
+            if name == "postgres":
+                postgres.install(purpose=DEBIAN[name])
+            else:
+                debian.install(name, purpose=DEBIAN[name])
     except debian.NotInstallableError as error:
         raise ProgramMissingError(str(error)) from error
     return locate(name)
