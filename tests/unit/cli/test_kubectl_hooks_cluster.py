@@ -11,13 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hookstead.cli.flags import parse
-from hookstead.cli.hooks import discovery, replay, secret
+from hookstead.cli.hooks import discovery, names, replay, secret
 from hookstead.cli.hooks.completion import complete
 from hookstead.cli.hooks.kubectl import refusal
 from hookstead.cli.kubectl_hooks import MODULES, command_first, main
 from hookstead.cli.outcome import CommandError
+from hookstead.config import endpoint as config_endpoint
+from hookstead.resources import kinds
 from hookstead.resources.parse import validate
 
 if TYPE_CHECKING:
@@ -282,3 +285,25 @@ def test_completion_asks_in_the_namespace_that_was_typed_and_never_complains(kub
     words, _ = kubectl.asked()[-1]
     assert {"--namespace=prod", "--as=alice"} <= set(words)
     assert complete(["status", "--kubeconfig", ""], MODULES) == ([], ":0")
+
+
+def test_the_plugin_s_names_are_the_package_s() -> None:
+    assert (names.GROUP, names.API_VERSION) == (kinds.GROUP, kinds.API_VERSION)
+    assert (names.ENDPOINT, names.REPLAY) == (kinds.Kind.ENDPOINT, kinds.Kind.REPLAY)
+    assert f"{kinds.Kind.ENDPOINT.plural}.{kinds.GROUP}" == names.ENDPOINTS
+    assert f"{kinds.Kind.REPLAY.plural}.{kinds.GROUP}" == names.REPLAYS
+    assert tuple(kinds.ReplaySelect) == names.REPLAY_SELECTS
+    assert (names.RESUME_ANNOTATION, names.SECRET_LABEL) == (kinds.RESUME_ANNOTATION, kinds.SECRET_LABEL)
+    assert config_endpoint.SIGNING_KEY == names.SIGNING_KEY
+    assert names.signing_secret_name("acme") == config_endpoint.signing_secret_name("acme")
+
+
+def test_receivers_are_shown_what_they_verify_with_and_no_private_key() -> None:
+    seed = bytes(range(32))
+    private = b"whsk_" + base64.b64encode(seed)
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    assert secret.verification_key(private + b"\n") == "whpk_" + base64.b64encode(public).decode()
+    shared = "whsec_" + base64.b64encode(bytes(32)).decode()
+    assert secret.verification_key(f"{shared}\n".encode()) == shared
+    with pytest.raises(ValueError, match="expected text that begins with whsec_"):
+        secret.verification_key(b"hunter2")

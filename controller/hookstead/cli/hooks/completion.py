@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from hookstead.cli.client import Gateway, is_loopback, server_url
 from hookstead.cli.flags import Arity, Command
 from hookstead.cli.hooks.kubectl import Kubectl
+from hookstead.cli.hooks.names import ENDPOINTS
 from hookstead.cli.outcome import CommandError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _values(command: Command, name: str, before: Sequence[str]) -> tuple[list[st
 def _endpoints(before: Sequence[str]) -> list[str]:
     server = _given(before, "server") or os.environ.get("HOOKSTEAD_SERVER", "")
     if not server:
-        return _from_kubectl(before, "get", "webhookendpoints.hookstead.dev", "--output=name")
+        return _from_kubectl(before, "get", ENDPOINTS, "--output=name")
     try:
         token = os.environ.get("HOOKSTEAD_TOKEN") if server.startswith("https:") or is_loopback(server) else None
         gateway = Gateway(server_url(server), token=token or None)

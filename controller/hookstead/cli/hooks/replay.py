@@ -14,10 +14,10 @@ import yaml
 from hookstead.cli.client import RefusedError
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, whole
 from hookstead.cli.hooks.connection import CONNECTION, SINCE, UNTIL, cluster, connect
+from hookstead.cli.hooks.names import API_VERSION, GROUP, REPLAY, REPLAY_SELECTS, REPLAYS
 from hookstead.cli.hooks.resume import TIMEOUT
 from hookstead.cli.outcome import FINDINGS, OK, CommandError, say
 from hookstead.cli.table import Item, document
-from hookstead.resources.kinds import API_VERSION, GROUP, Kind, ReplaySelect
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from hookstead.cli.hooks.kubectl import Kubectl
 
-RESOURCE: Final = f"{Kind.REPLAY.plural}.{GROUP}"
 POLL_SECONDS: Final = 1.0
 _NAME_LIMIT: Final = 44
 """Of the endpoint's in the replay's: with the time it stays below the 63 characters of a name."""
@@ -50,8 +49,8 @@ COMMAND: Final = Command(
         UNTIL,
         Flag(
             name="select",
-            choices=tuple(ReplaySelect),
-            default=ReplaySelect.FAILED.value,
+            choices=REPLAY_SELECTS,
+            default=REPLAY_SELECTS[0],
             help="Failed: dead letters; Missed: matching events that never became a delivery; All: every matching one",
         ),
         Flag(name="event-type", metavar="TYPE", arity=Arity.MANY, default=(), help="only events of this type"),
@@ -110,7 +109,7 @@ def replay_manifest(given: argparse.Namespace, *, now: datetime) -> dict[str, An
     }
     return {
         "apiVersion": API_VERSION,
-        "kind": Kind.REPLAY.value,
+        "kind": REPLAY,
         "metadata": {"name": given.name or made_up},
         "spec": {field: value for field, value in spec.items() if value is not None},
     }
@@ -141,7 +140,7 @@ def _into_folder(given: argparse.Namespace, manifest: dict[str, Any], name: str)
 
 
 def _status(kubectl: Kubectl, name: str) -> Item | None:
-    status: Item | None = kubectl.json("get", RESOURCE, name).get("status")
+    status: Item | None = kubectl.json("get", REPLAYS, name).get("status")
     return status
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 from hookstead.cli.flags import Argument, Arity, Command, Flag, whole
 from hookstead.cli.hooks.connection import CONNECTION, cluster
 from hookstead.cli.hooks.kubectl import Kubectl, KubectlError
-from hookstead.cli.hooks.selectors import RESOURCE
+from hookstead.cli.hooks.names import ENDPOINTS, GROUP, RESUME_ANNOTATION
 from hookstead.cli.outcome import FINDINGS, OK, say
-from hookstead.resources.kinds import GROUP, RESUME_ANNOTATION
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
     for name in (one.rpartition("/")[2] for one in given.endpoint):
         stamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         try:
-            kubectl.run("annotate", RESOURCE, name, f"{RESUME_ANNOTATION}={stamp}", "--overwrite")
+            kubectl.run("annotate", ENDPOINTS, name, f"{RESUME_ANNOTATION}={stamp}", "--overwrite")
         except KubectlError as refused:
             say(f"error: {refused}")
             worst = FINDINGS
@@ -67,7 +66,7 @@ def run(given: argparse.Namespace) -> int:
 def _handled(kubectl: Kubectl, name: str, stamp: str, *, until: float | None) -> bool:
     """Whether status came to echo it in time."""
     while True:
-        status = kubectl.json("get", RESOURCE, name).get("status") or {}
+        status = kubectl.json("get", ENDPOINTS, name).get("status") or {}
         if status.get("lastHandledResumeAt") == stamp:
             return True
         if until is not None and time.monotonic() >= until:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,17 @@ import yaml
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, whole
 from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, cluster
 from hookstead.cli.hooks.kubectl import Kubectl
-from hookstead.cli.hooks.selectors import RESOURCE
+from hookstead.cli.hooks.names import (
+    API_VERSION,
+    ENDPOINT,
+    ENDPOINTS,
+    GROUP,
+    SECRET_LABEL,
+    SIGNING_KEY,
+    signing_secret_name,
+)
 from hookstead.cli.outcome import OK, CommandError, say
 from hookstead.cli.table import Column, Item, moment, show
-from hookstead.config.endpoint import SIGNING_KEY, signing_secret_name
-from hookstead.config.key_material import Ed25519Key, KeyMaterialError, parse_key_material
-from hookstead.resources.kinds import API_VERSION, GROUP, SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
     if given.show and given.rotate:
         raise UsageError("kubectl hooks secret: --show and --rotate: give one of them")
     kubectl = cluster(given, instead="under `hookstead dev`, generated keys are in its --state-dir.")
-    endpoint = kubectl.json("get", RESOURCE, given.endpoint.rpartition("/")[2])
+    endpoint = kubectl.json("get", ENDPOINTS, given.endpoint.rpartition("/")[2])
     now = datetime.now(UTC)
     if given.rotate:
         return _rotate(kubectl, endpoint, given, now=now)
@@ -110,9 +114,21 @@ def _material(kubectl: Kubectl, item: Item) -> str:
         raise CommandError(f"{where}: there is no such key in it")
     try:
         text = base64.b64decode(data[item["key"]], validate=True)
-        key = parse_key_material(text)
-    except (KeyMaterialError, binascii.Error) as problem:
+        return verification_key(text)
+    except ValueError as problem:  # no base64, no key; the message shows nothing of it
         raise CommandError(f"{where}: {problem}") from problem
+
+
+def verification_key(text: bytes) -> str:
+    """`whsec_…` as it is; of an ed25519 key, `whsk_…`, the public half. Raises ValueError, CommandError."""
+    try:
+        from hookstead.config.key_material import Ed25519Key, parse_key_material
+    except ImportError as missing:  # the plugin alone, without compiled modules
+        trimmed = text.strip()
+        if not trimmed.startswith(b"whsec_"):
+            raise CommandError("the public half of an ed25519 key needs the whole of Hookstead installed") from missing
+        return trimmed.decode("ascii")
+    key = parse_key_material(text)
     if isinstance(key, Ed25519Key):
         return "whpk_" + base64.b64encode(key.public).decode("ascii")
     return text.strip().decode("ascii")
@@ -128,7 +144,7 @@ def _rotate(kubectl: Kubectl, endpoint: Item, given: argparse.Namespace, *, now:
     say(f"secret/{secret_name} created")
     signing = {"spec": {"signing": {"keys": keys}}}
     if given.apply:
-        kubectl.run("patch", RESOURCE, name, "--type=merge", f"--patch={json.dumps(signing)}")
+        kubectl.run("patch", ENDPOINTS, name, "--type=merge", f"--patch={json.dumps(signing)}")
         say(f"webhookendpoint.{GROUP}/{name} patched; a sync from Git undoes that, unless this is there as well:")
     else:
         say(f"put this into the manifest of webhookendpoint.{GROUP}/{name}:")
@@ -175,7 +191,7 @@ def secret_manifest(endpoint: Item, name: str) -> dict[str, Any]:
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,
-                    "kind": Kind.ENDPOINT.value,
+                    "kind": ENDPOINT,
                     "name": owner["name"],
                     "uid": owner["uid"],
                     "blockOwnerDeletion": False,

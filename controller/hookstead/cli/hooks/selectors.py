@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.flags import Flag
 from hookstead.cli.hooks.connection import cluster
+from hookstead.cli.hooks.names import ENDPOINTS
 
 if TYPE_CHECKING:
     import argparse
 
-RESOURCE: Final = "webhookendpoints.hookstead.dev"
 SELECTOR: Final = Flag(
     name="selector",
     short="l",
@@ -24,5 +24,5 @@ def endpoints_with(given: argparse.Namespace) -> tuple[str, ...] | None:
     if given.selector is None:
         return None
     kubectl = cluster(given, instead="name the endpoints instead of selecting them by label.")
-    lines = kubectl.run("get", RESOURCE, f"--selector={given.selector}", "--output=name", "--ignore-not-found")
+    lines = kubectl.run("get", ENDPOINTS, f"--selector={given.selector}", "--output=name", "--ignore-not-found")
     return tuple(sorted(line.rpartition("/")[2] for line in lines.split()))
