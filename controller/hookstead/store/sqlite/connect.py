@@ -13,7 +13,7 @@ from hookstead.store.sqlite.settings import Settings
 
 _SYNCHRONOUS: Final = {"NORMAL": 1, "FULL": 2}
 _BUSY_MS: Final = 5_000
-_READER_MS: Final = 50
+_READER_MS: Final = 10
 """How long the checkpointer waits for a reader: the writer waits with it."""
 _STATEMENTS: Final = 200
 
