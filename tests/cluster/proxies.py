@@ -187,6 +187,8 @@ class ApiProxy(_Served):
         self._deaf_below = 0
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
+        self._streams: set[asyncio.Transport] = set()
+        self._hanging: set[asyncio.Transport] = set()
         self.injected: Counter[str] = Counter()
         """How often each kind of fault was answered."""
 
@@ -206,6 +208,18 @@ class ApiProxy(_Served):
     def silence_watches(self) -> None:
         """Every watch that is open now brings nothing any more, and does not end; new ones are as they should be."""
         self._deaf_below = self._watches
+
+    def drop_watches(self) -> None:
+        """Every watch that is open now ends, as when a load balancer is restarted."""
+        self.call(self._end(self._streams))
+
+    def hang_up(self) -> None:
+        """Every request that hangs, and every watch, loses its connection."""
+        self.call(self._end(self._streams | self._hanging))
+
+    async def _end(self, connections: set[asyncio.Transport]) -> None:
+        for connection in list(connections):
+            connection.abort()
 
     async def open(self) -> int:
         self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None))
@@ -229,7 +243,7 @@ class ApiProxy(_Served):
         if fault is not None:
             self.injected[type(fault).__name__] += 1
         if isinstance(fault, Silence):
-            await asyncio.Event().wait()
+            await self._hang(request)
         if isinstance(fault, Answer):
             return _refusal(fault)
         if isinstance(fault, WatchError):
@@ -237,11 +251,11 @@ class ApiProxy(_Served):
             return web.Response(text=json.dumps(told) + "\n", content_type="application/json")
         try:
             return await self._forward(request, asked, limit=fault.count if isinstance(fault, FirstItems) else None)
-        except aiohttp.ClientError:
-            # The API server is away: what a load balancer without a backend does.
-            assert request.transport is not None
-            request.transport.abort()
-            raise
+        except (aiohttp.ClientError, ConnectionError):
+            # The API server is away: what a load balancer without a backend does. Or the asker is.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=502)
 
     async def _forward(self, request: web.Request, asked: Asked, *, limit: int | None) -> web.StreamResponse:
         assert self._session is not None
@@ -274,12 +288,32 @@ class ApiProxy(_Served):
         number = self._watches
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        async for chunk in found.content.iter_any():
-            if number > self._deaf_below:
-                await response.write(chunk)
-        if number <= self._deaf_below:
-            await asyncio.Event().wait()  # not even its end is heard
+        connection = _connection(request)
+        self._streams.add(connection)
+        try:
+            async for chunk in found.content.iter_any():
+                if number > self._deaf_below:
+                    await response.write(chunk)
+            if number <= self._deaf_below:
+                await self._hang(request)  # not even its end is heard
+        finally:
+            self._streams.discard(connection)
         return response
+
+    async def _hang(self, request: web.Request) -> None:
+        connection = _connection(request)
+        self._hanging.add(connection)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._hanging.discard(connection)
+
+
+def _connection(request: web.Request) -> asyncio.Transport:
+    connection = request.transport
+    if connection is None:
+        raise ConnectionResetError("the asker is gone")
+    return connection
 
 
 def _status(code: int, message: str) -> str:
