@@ -89,6 +89,12 @@ docs: $(READY) ## The documentation as a site, in the cache; every link and anch
 bench: $(READY) ## The benchmarks, with the machine's description
 	$(PYTHON) benchmarks/pipeline.py $(ARGS)
 
+# ---- what is handed out
+
+.PHONY: krew
+krew: $(READY) ## The plugin `kubectl hooks` as an archive for krew, with its manifest, into dist/
+	@$(PYTHON) .ci/krew/build.py dist $(or $(BASE_URL),$(error Say where the archive will be: make krew BASE_URL=https://…))
+
 # ---- conveniences
 
 .PHONY: format
