@@ -421,3 +421,28 @@ def test_what_a_receiver_answers_on_a_kept_connection_belongs_to_its_own_request
         until(lambda count=count: len(site.deliveries("a", status="Delivered")) == count, what="delivered")
     bodies = [site.delivery(one["id"])["attempts"][0]["responseBody"] for one in site.deliveries("a")]
     assert bodies == ["second", "first"]
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_the_callers_trace_goes_with_every_attempt_and_a_broken_one_with_none(site: Site) -> None:
+    site.answers("a", 500, 204)
+    site.apply(site.endpoint("a", delivery={"retry": {"scheduleSeconds": [1]}}))
+    event = {"type": site.type("order.created"), "data": {}}
+    site.dev.post("/v1/events", json.dumps(event).encode(), traceparent=TRACE)
+    found = site.settled("Delivered")
+    assert site.redeliver(found["id"]).status == 202
+    assert [one.headers.get("traceparent") for one in site.wait("a", 3)] == [TRACE] * 3
+    cloud = {**event, "specversion": "1.0", "id": "1", "source": "/trace", "traceparent": TRACE}
+    for path, body, content_type, header in (
+        ("/v1/events/batch", [event], "application/json", TRACE),
+        ("/v1/events", cloud, "application/cloudevents+json", "00-broken"),
+        ("/v1/events", event, "application/json", "00-broken"),
+        ("/v1/events", event, "application/json", None),
+    ):
+        seen = len(site.received("a"))
+        more = {} if header is None else {"traceparent": header}
+        assert site.dev.post(path, json.dumps(body).encode(), content_type, **more).status == 202
+        got = site.wait("a", seen + 1)[-1].headers.get("traceparent")
+        assert got == (TRACE if header == TRACE or body is cloud else None)
