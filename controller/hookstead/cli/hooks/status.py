@@ -21,6 +21,8 @@ WATCH: Final = Flag(
     name="watch", short="w", arity=Arity.SWITCH, default=False, help="go on and show endpoints that change"
 )
 WATCH_SECONDS: Final = 2.0
+WATCH_SHARE: Final = 9
+"""Ten thousand endpoints take many pages: for so many times as long as they took, the gateway is left alone."""
 
 COMMAND: Final = Command(
     prog="kubectl hooks status",
@@ -69,12 +71,15 @@ def _watch(gateway: Gateway, names: Sequence[str] | None, endpoints: list[Item],
     """Print endpoints, and again those that changed, until interrupted."""
     rows = Rows(ENDPOINTS, output=output, name=endpoint_name)
     seen: dict[str, object] = {}
+    pause = WATCH_SECONDS
     while True:
         changed = [item for item in endpoints if seen.get(item["name"]) != _state(item)]
         seen.update((item["name"], _state(item)) for item in changed)
         rows.add(changed)
-        time.sleep(WATCH_SECONDS)
+        time.sleep(pause)
+        began = time.monotonic()
         endpoints = _endpoints(gateway, names)
+        pause = max(WATCH_SECONDS, WATCH_SHARE * (time.monotonic() - began))
 
 
 def _state(item: Item) -> object:

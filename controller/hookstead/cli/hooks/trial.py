@@ -35,8 +35,9 @@ COMMAND: Final = Command(
 def run(given: argparse.Namespace) -> int:
     """Send it; 0 when the endpoint answered with success."""
     body = b"" if given.event_type is None else json.dumps({"eventType": given.event_type}).encode()
+    name = given.endpoint.rpartition("/")[2]
     with connect(given, Account.OPERATOR) as gateway:
-        result = {"endpoint": given.endpoint, **gateway.post("endpoints", given.endpoint, "test", body=body)}
+        result = {"endpoint": name, **gateway.post("endpoints", name, "test", body=body)}
     show([result], RESULT, output=given.output, name=lambda item: f"endpoint/{item['endpoint']}", single=True)
     return OK if result.get("outcome") == "Succeeded" else FINDINGS
 
