@@ -118,6 +118,7 @@ class Roster:
             memory = Memory()
         elif rate is not None:
             rate = Rate.after_restart(rate.per_second, self._clock.monotonic())
+        before = self.departed.pop(key, None)
         return Lane(
             key=key,
             config=endpoint,
@@ -127,7 +128,9 @@ class Roster:
             activity=memory.activity(now_ms=self._clock.now_ms()),
             rate=rate,
             next_due_ms=memory.next_due_ms,
-            before=self.departed.pop(key, None),
+            before=before,
+            # What is under way there was cancelled meanwhile.
+            intervened_ms=-1 if before is None else self._clock.now_ms(),
         )
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:

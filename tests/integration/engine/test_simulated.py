@@ -275,7 +275,8 @@ def test_what_is_still_under_way_counts_for_an_endpoint_that_went_and_came_back(
     assert bench(scenario).transport.most_under_way["e"] == limit
 
 
-def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench: Any) -> None:
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench: Any, comes_back: bool) -> None:
     async def scenario(b: Bench) -> None:
         told: list[tuple[str, DeliveryStatus]] = []
         b.transport.seconds, b.transport.scripts["e"] = 10.0, [status(500)]
@@ -286,8 +287,13 @@ def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench:
         )
         await b.publish()
         await b.pass_time(12)
-        await b.apply(config(endpoint("e", state=EndpointState.DISABLED)))
+        if comes_back:
+            await b.apply(config())
+            await b.apply(config(endpoint("e", delivery=spec)))
+        else:
+            await b.apply(config(endpoint("e", state=EndpointState.DISABLED)))
         await b.pass_time(20)
+        assert b.engine.metrics().deliveries["e", "Cancelled"] == 1
         (row,) = await b.deliveries()
         assert (row.status, row.attempt_count) == (DeliveryStatus.CANCELLED, 2)
         assert told == [(row.id, DeliveryStatus.CANCELLED)]
