@@ -9,6 +9,7 @@ good configuration stays in force.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -68,13 +69,14 @@ def lost_objects(published: Collection[Published], present: Collection[Published
 
     Replays end and are cleaned up in numbers; losing them cancels nothing.
     """
-    there = frozenset(present)
+    before = Counter(item.kind for item in published)
+    gone: dict[Kind, set[Published]] = {}
+    for item in frozenset(published) - frozenset(present):
+        gone.setdefault(item.kind, set()).add(item)
     lost: set[Published] = set()
-    for kind in Kind:
-        before = [item for item in published if item.kind is kind]
-        gone = [item for item in before if item not in there]
-        if kind is not Kind.REPLAY and len(gone) > VANISHED_SHARE * len(before):
-            lost.update(gone)
+    for kind, items in gone.items():
+        if kind is not Kind.REPLAY and len(items) > VANISHED_SHARE * before[kind]:
+            lost |= items
     return frozenset(lost)
 
 

@@ -45,6 +45,7 @@ class Packed:
 
     config: DeliveryConfig
     index: Index
+    objects: frozenset[guard.Published]
     shards: Sequence[bytes]
     digest: str
     size: int
@@ -53,7 +54,7 @@ class Packed:
 def pack(config: DeliveryConfig) -> Packed:
     """Encode, digest, compress."""
     document = encode(config)
-    return Packed(config, index(config), to_shards(document), digest(document), len(document))
+    return Packed(config, index(config), _objects_of(config), to_shards(document), digest(document), len(document))
 
 
 class Reconciler:
@@ -90,9 +91,10 @@ class Reconciler:
         self._memory: Final = Memory()
         self._history: Final = History()
         self._compiled: Packed | None = None
-        self._published: DeliveryConfig | None = None
+        self._published: frozenset[guard.Published] = frozenset()
         self._published_digest = ""
         self._environment: EnvironmentConfig | None = None
+        self._stored_environment: EnvironmentConfig | None = None
         self._epoch = Epoch()
         self._suspicion: guard.Suspicion | None = None
         self._announced: set[guard.Published] = set()
@@ -115,9 +117,9 @@ class Reconciler:
     def start_from(self, published: Published, *, term: int) -> None:
         """Continue where the last leader stopped, under a newer term."""
         self._epoch = Epoch(term=term, sequence=0)
-        self._published = published.config
+        self._published = _objects_of(published.config)
         if published.config is not None:
-            self._environment = published.config.environment
+            self._environment = self._stored_environment = published.config.environment
             self._history.remember(published.digest, index(published.config))
 
     def superseded(self, epoch: Epoch) -> None:
@@ -162,7 +164,7 @@ class Reconciler:
         packed = await self._pack(compiled.config)
         self._compiled = packed
         self._environment = packed.config.environment
-        if await self._believed(packed.config):
+        if await self._believed(packed):
             self._publish(packed)
         self.passes += 1
         if self._reporter is not None:
@@ -199,9 +201,9 @@ class Reconciler:
 
     # Believing.
 
-    async def _believed(self, config: DeliveryConfig) -> bool:
+    async def _believed(self, packed: Packed) -> bool:
         """Whether the configuration may be published: a mass deletion has to be confirmed first."""
-        lost = guard.lost_objects(_objects_of(self._published), _objects_of(config))
+        lost = guard.lost_objects(self._published, packed.objects)
         if not lost:
             self._suspicion = None
             return True
@@ -245,9 +247,9 @@ class Reconciler:
     # Publishing.
 
     def _publish(self, packed: Packed) -> None:
-        before, self._published = self._published, packed.config
+        self._published = packed.objects
         # Only what is still published can still be lost.
-        self._announced.intersection_update(_objects_of(packed.config))
+        self._announced &= packed.objects
         if packed.digest == self._published_digest:
             return
         self._published_digest = packed.digest
@@ -256,8 +258,9 @@ class Reconciler:
         self._gateways.publish(Package(body=b"".join(packed.shards), digest=packed.digest, epoch=self._epoch))
         self._publisher.hand_in(
             Shards(pieces=packed.shards, digest=packed.digest, epoch=self._epoch),
-            at_once=before is None or before.environment != packed.config.environment,
+            at_once=self._stored_environment != packed.config.environment,
         )
+        self._stored_environment = packed.config.environment
         log.info(
             "published a configuration",
             extra={
@@ -291,11 +294,11 @@ class Reconciler:
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, call)
 
 
-def _objects_of(config: DeliveryConfig | None) -> list[guard.Published]:
+def _objects_of(config: DeliveryConfig | None) -> frozenset[guard.Published]:
     if config is None:
-        return []
+        return frozenset()
     environment = [config.environment] if config.environment is not None else []
-    return [
+    return frozenset(
         guard.Published(kind, item.identity.name, item.identity.uid)
         for kind, items in (
             (Kind.ENVIRONMENT, environment),
@@ -305,4 +308,4 @@ def _objects_of(config: DeliveryConfig | None) -> list[guard.Published]:
             (Kind.REPLAY, config.replays),
         )
         for item in items
-    ]
+    )

@@ -202,7 +202,8 @@ class Reporter:
             body = await self._kube.merge_patch(path, write.patch)
         except NotFound:
             # Deleted: if there is another object of that name, the feed tells, and it is looked at afresh.
-            self.gone(key)
+            self._scheduler.abandoned(write, now=self._monotonic())
+            self._statuses.forget(key)
         except Conflict:
             # Another object of that name, which the feed tells; or one that is much written to, and nobody else asks.
             self._scheduler.failed(write, now=self._monotonic(), trouble=False)

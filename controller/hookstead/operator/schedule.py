@@ -10,6 +10,7 @@ halved when the API server is slow or says 429, recovering by and by. What equal
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -27,10 +28,12 @@ SETTLE_SECONDS: Final = 2.0
 """How long a status waits for the gateways' answers."""
 TRANSITION_SECONDS: Final = 10.0
 """Between two transitions of one object."""
-ANSWERS_PER_SECOND: Final = 98
+ANSWERS_PER_SECOND: Final = 99
 OTHERS_PER_SECOND: Final = 9
-"""Both a little below the contract's 100 and 10: what is sent within a second may arrive within less."""
-WINDOW_SECONDS: Final = 1.05
+"""Both one below the contract's 100 and 10: a request that broke off is sent again by the client."""
+WINDOW_SECONDS: Final = 1.005
+"""From the end of one write to the begin of the one that takes its place, so that the API server receives no more
+within any second, however long a write lay in a queue of ours."""
 SLOW_SECONDS: Final = 1.0
 """An answer that takes longer than this halves the pace."""
 LOWEST_SHARE: Final = 1 / 16
@@ -121,19 +124,28 @@ class Pace:
 
     per_second: int
     share: float = 1.0
-    _taken: deque[float] = field(default_factory=deque)
+    _under_way: int = 0
+    _ended: deque[float] = field(default_factory=deque)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next one may go; 0 when it may go now."""
+        """Seconds until the next one may go; 0 when it may go now; infinite while that depends on one under way."""
         limit = max(1, int(self.per_second * self.share))
-        if len(self._taken) < limit:
+        free = limit - self._under_way
+        if free <= 0:
+            return math.inf
+        if len(self._ended) < free:
             return 0.0
-        return max(0.0, self._taken[-limit] + WINDOW_SECONDS - now)
+        return max(0.0, self._ended[-free] + WINDOW_SECONDS - now)
 
-    def take(self, now: float) -> None:
-        self._taken.append(now)
-        while len(self._taken) > self.per_second:
-            self._taken.popleft()
+    def take(self) -> None:
+        self._under_way += 1
+
+    def ended(self, now: float) -> None:
+        """One of those that were taken is through, well or badly."""
+        self._under_way -= 1
+        self._ended.append(now)
+        while len(self._ended) > self.per_second:
+            self._ended.popleft()
 
 
 @dataclass(slots=True)
@@ -198,15 +210,15 @@ class Scheduler:
         if now < self._pause_until:
             return None
         if self._answer_pace.wait(now) <= 0 and (key := self._pop_answer()) is not None:
-            self._answer_pace.take(now)
+            self._answer_pace.take()
             return self._begin(key)
         if self._other_pace.wait(now) <= 0 and (key := self._pop_other()) is not None:
-            self._other_pace.take(now)
+            self._other_pace.take()
             return self._begin(key)
         return None
 
     def next_at(self, now: float) -> float | None:
-        """When `take` may next give something, at the earliest; None: not before something is wanted."""
+        """When `take` may next give something, at the earliest; None: not before something is wanted or written."""
         self._promote(now)
         times = []
         if self._waiting:
@@ -215,10 +227,11 @@ class Scheduler:
             times.append(max(now + self._answer_pace.wait(now), self._pause_until))
         if self._others:
             times.append(max(now + self._other_pace.wait(now), self._pause_until))
-        return min(times, default=None)
+        return min((time for time in times if time < math.inf), default=None)
 
     def succeeded(self, write: Write, *, status: bytes, now: float, seconds: float) -> None:
         """The API server took the write within `seconds`, and has `status` now."""
+        self._ended(write, now)
         self._ease(now, trouble=seconds > SLOW_SECONDS)
         entry = self._entries.get(write.key)
         if entry is None or entry.uid != write.uid:
@@ -240,6 +253,7 @@ class Scheduler:
 
         `trouble`: whether that says something about the API server, which is then asked less.
         """
+        self._ended(write, now)
         self._ease(now, trouble=trouble)
         if throttled is not None:
             self._pause_until = max(self._pause_until, now + throttled)
@@ -252,7 +266,16 @@ class Scheduler:
         entry.retry_at = now + wait * (1 + self.jitter())
         self._assess(entry, write.key, settled=entry.settled, now=now)
 
+    def abandoned(self, write: Write, *, now: float) -> None:
+        """The write was sent, and there is no such object any more."""
+        self._ended(write, now)
+        self.drop(write.key)
+
     # Inside.
+
+    def _ended(self, write: Write, now: float) -> None:
+        pace = self._answer_pace if write.urgency is Urgency.ANSWER else self._other_pace
+        pace.ended(now)
 
     def _assess(
         self,

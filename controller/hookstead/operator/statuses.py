@@ -108,6 +108,8 @@ class Statuses:
     reports: ReportBook
     _inputs: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
     _flags: dict[str, tuple[bool, bool, bool]] = field(default_factory=dict)
+    _tally: Counter[tuple[bool, bool, bool]] = field(default_factory=Counter)
+    """How many endpoints have the same three flags."""
 
     def keys(self, current: View) -> list[Key]:
         """Every object of the configuration; the environment last, since it counts the others."""
@@ -172,7 +174,7 @@ class Statuses:
         self._inputs[key] = inputs
         status = self._status(item, entry, current, programmed=programmed, extra=extra, now=now)
         if isinstance(item, EndpointConfig):
-            self._flags[key.name] = _flags(status)
+            self._flag(key.name, _flags(status))
         done = programmed.holds or (settled and programmed.reason is Reason.GATEWAY_UNAVAILABLE)
         return Wanted(
             key=key,
@@ -186,7 +188,7 @@ class Statuses:
         """Compute it afresh next time."""
         self._inputs.pop(key, None)
         if key.kind is Kind.ENDPOINT:
-            self._flags.pop(key.name, None)
+            self._flag(key.name, None)
 
     def forget_all(self) -> None:
         """Compute everything afresh next time: a key has expired."""
@@ -213,13 +215,18 @@ class Statuses:
                 return (self.reports.environment, gateways, self._counts(), current.size)
 
     def _counts(self) -> EndpointCounts:
-        tally = Counter(flag for flags in self._flags.values() for flag in enumerate(flags))
-        return EndpointCounts(
-            total=len(self._flags),
-            ready=tally[0, True],
-            active=tally[1, True],
-            failing=tally[2, True],
+        ready, active, failing = (
+            sum(count for flags, count in self._tally.items() if flags[place]) for place in range(3)
         )
+        return EndpointCounts(total=len(self._flags), ready=ready, active=active, failing=failing)
+
+    def _flag(self, name: str, flags: tuple[bool, bool, bool] | None) -> None:
+        before = self._flags.pop(name, None)
+        if before is not None:
+            self._tally[before] -= 1
+        if flags is not None:
+            self._flags[name] = flags
+            self._tally[flags] += 1
 
     def _status(
         self,

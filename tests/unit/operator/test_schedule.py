@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
@@ -261,24 +263,48 @@ def test_what_is_wanted_while_a_write_is_under_way_follows_it() -> None:
     assert following.after["observedGeneration"] == 2
 
 
-def test_a_pace_lets_no_more_through_within_any_second() -> None:
+def test_a_pace_lets_no_more_arrive_within_any_second_however_long_they_are_under_way() -> None:
     pace = Pace(10)
-    now, taken = 0.0, []
+    chance = random.Random(1)
+    now = 0.0
+    arrived: list[float] = []
+    ends: list[float] = []
     while now < 5.0:
+        for end in [end for end in ends if end <= now]:
+            ends.remove(end)
+            pace.ended(end)
         if pace.wait(now) <= 0:
-            pace.take(now)
-            taken.append(now)
+            pace.take()
+            ends.append(now + chance.choice([0.001, 0.3]))
+            arrived.append(chance.uniform(now, ends[-1]))
         now += 0.013
-    assert len(taken) >= 45
-    assert all(later - earlier >= 1.0 for earlier, later in zip(taken, taken[10:], strict=False))
+    arrived.sort()
+    assert len(arrived) >= 35
+    assert all(later - earlier >= 1.0 for earlier, later in zip(arrived, arrived[10:], strict=False))
 
 
 def test_a_slowed_pace_lets_its_share_through_and_at_least_one() -> None:
     pace = Pace(10, share=0.25)
     for _ in range(2):
         assert pace.wait(0.0) == 0.0
-        pace.take(0.0)
-    assert pace.wait(0.0) > 0
-    pace.share = 0.01
+        pace.take()
+    assert pace.wait(0.0) == math.inf
+    pace.ended(0.0)
+    pace.ended(0.2)
     assert pace.wait(0.5) == pytest.approx(WINDOW_SECONDS - 0.5)
-    assert pace.wait(WINDOW_SECONDS) == 0.0
+    pace.share = 0.01
+    assert pace.wait(0.5) == pytest.approx(WINDOW_SECONDS - 0.3)
+    assert pace.wait(0.2 + WINDOW_SECONDS) == 0.0
+
+
+def test_writes_to_objects_that_are_gone_give_their_place_back() -> None:
+    desk = Desk()
+    keys = [Key(Kind.ENDPOINT, f"e{number}") for number in range(300)]
+    for key in keys:
+        desk.want(status(), now=0.0, key=key)
+    taken = 0
+    for now in (0.0, 1.1, 2.2, 3.3):
+        while (write := desk.scheduler.take(now)) is not None:
+            taken += 1
+            desk.scheduler.abandoned(write, now=now)
+    assert taken == 300
