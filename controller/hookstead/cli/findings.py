@@ -1,7 +1,8 @@
-"""Findings with their place in a file, as text, JSON and SARIF."""
+"""Findings with their place in a file: as text, JSON, SARIF, and as the annotations of code hosts."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from hookstead import __version__
-from hookstead.cli.table import counted
+from hookstead.cli.table import counted, printable
 from hookstead.config.lint import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 STDIN: Final = "<stdin>"
 """How standard input is called in findings."""
@@ -36,6 +37,8 @@ class LocatedFinding:
     namespace: str = ""
     name: str = ""
     field: str = ""
+    excerpt: str = ""
+    """The line as it stands in the file; empty where it is not known, may hold a secret, or is too long to help."""
 
     @property
     def subject(self) -> str:
@@ -55,10 +58,11 @@ class LocatedFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What was looked at, and what was found."""
+    """What was looked at, and what was found. `objects` are ours and Secrets; `manifests` of whatever kind."""
 
     files: int
     objects: int
+    manifests: int = 0
     findings: tuple[LocatedFinding, ...]
 
     def count(self, severity: Severity) -> int:
@@ -66,7 +70,7 @@ class Checked:
         return Counter(finding.severity for finding in self.findings)[severity]
 
 
-def in_order(findings: Sequence[LocatedFinding]) -> tuple[LocatedFinding, ...]:
+def in_order(findings: Iterable[LocatedFinding]) -> tuple[LocatedFinding, ...]:
     """By place, errors before warnings at one place."""
     return tuple(
         sorted(
@@ -84,15 +88,28 @@ def in_order(findings: Sequence[LocatedFinding]) -> tuple[LocatedFinding, ...]:
 
 
 def as_text(checked: Checked) -> str:
-    """One line per finding, and a last one with the sum."""
-    lines = [
-        f"{finding.place}: {finding.severity.value}: {finding.sentence} [{finding.rule}]"
-        for finding in checked.findings
-    ]
+    """One line per finding with the offending line and a caret below it, and a last one with the sum."""
+    lines = []
+    for finding in checked.findings:
+        lines.append(f"{finding.place}: {finding.severity.value}: {finding.sentence} [{finding.rule}]")
+        lines += _excerpt(finding)
+    return "\n".join([*lines, _sum(checked)])
+
+
+def _sum(checked: Checked) -> str:
     looked = f"{counted(checked.objects, 'object')} in {counted(checked.files, 'file')}"
     errors, warnings = checked.count(Severity.ERROR), checked.count(Severity.WARNING)
     found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}" if checked.findings else "no findings"
-    return "\n".join([*lines, f"{looked}: {found}"])
+    return f"{looked}: {found}"
+
+
+def _excerpt(finding: LocatedFinding) -> list[str]:
+    """`  12 |   state: Paued`, and a caret under the column; nothing of it can steer a terminal."""
+    if not finding.excerpt:
+        return []
+    number = f"{finding.line:>4}"
+    line = printable(finding.excerpt.expandtabs(1))
+    return [f"{number} | {line}", f"{' ' * len(number)} | {' ' * (finding.column - 1)}^"]
 
 
 def as_json(checked: Checked) -> str:
@@ -144,6 +161,42 @@ def as_sarif(checked: Checked) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def as_github(checked: Checked) -> str:
+    """Workflow commands, which GitHub Actions shows at the lines of the change, and the sum as a last line."""
+    lines = []
+    for finding in checked.findings:
+        places = {"file": finding.file, "line": finding.line or None, "col": finding.column or None}
+        told = {**{key: value for key, value in places.items() if value is not None}, "title": finding.rule}
+        properties = ",".join(f"{key}={_property(str(value))}" for key, value in told.items())
+        lines.append(f"::{finding.severity.value} {properties}::{_data(finding.sentence)}")
+    return "\n".join([*lines, _sum(checked)])
+
+
+def _data(text: str) -> str:
+    """As GitHub's toolkit escapes the message of a command."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def as_gitlab(checked: Checked) -> str:
+    """GitLab's Code Quality report: a list, `[]` where nothing was found. Equal findings keep their fingerprint."""
+    return json.dumps([_issue(finding) for finding in checked.findings], indent=2, ensure_ascii=False)
+
+
+def _issue(finding: LocatedFinding) -> dict[str, Any]:
+    identity = [finding.file, finding.rule, finding.namespace, finding.subject, finding.field, finding.message]
+    return {
+        "description": finding.sentence,
+        "check_name": finding.rule,
+        "fingerprint": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        "severity": "major" if finding.severity is Severity.ERROR else "minor",
+        "location": {"path": finding.file, "lines": {"begin": max(1, finding.line)}},
+    }
 
 
 def _result(finding: LocatedFinding, rule_index: int) -> dict[str, Any]:

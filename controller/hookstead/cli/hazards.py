@@ -14,6 +14,8 @@ from hookstead.resources.problem import Problem, field_path
 
 SIZE_LIMIT: Final = 256 * 1024
 """Bytes of JSON; client-side `kubectl apply` keeps a copy in an annotation, and that is all they may have."""
+NEARLY: Final = 0.9
+"""Of the limit; annotations of other tools need room there, too."""
 
 NULL: Final = "NullDropped"
 SUBSTITUTION: Final = "VariableSubstitution"
@@ -34,15 +36,22 @@ def hazards(manifest: Manifest) -> Iterator[Notice]:
         yield _warn(manifest, note.field, YAML_VALUE, note.message)
     yield from _values(manifest)
     yield from _state(manifest)
+    yield from _size(manifest)
+
+
+def _size(manifest: Manifest) -> Iterator[Notice]:
     size = len(json.dumps(manifest.obj, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    remedy = "apply it with --server-side, or make it smaller"
     if size > SIZE_LIMIT:
-        yield _warn(
-            manifest,
-            "",
-            OBJECT_SIZE,
-            f"the object is {size} bytes of JSON, more than the {SIZE_LIMIT} that client-side apply can keep: apply it "
-            "with --server-side, or make it smaller",
+        said = (
+            f"the object is {size} bytes of JSON, more than the {SIZE_LIMIT} that client-side apply can keep: {remedy}"
         )
+        yield _warn(manifest, "", OBJECT_SIZE, said)
+    elif size > NEARLY * SIZE_LIMIT:
+        said = (
+            f"the object is {size} bytes of JSON, close to the {SIZE_LIMIT} that client-side apply can keep: {remedy}"
+        )
+        yield _warn(manifest, "", OBJECT_SIZE, said)
 
 
 def _values(manifest: Manifest) -> Iterator[Notice]:

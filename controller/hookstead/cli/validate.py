@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,17 @@ from hookstead.cli.assemble import (
     is_secret,
     namespace_of,
 )
-from hookstead.cli.findings import STDIN, Checked, LocatedFinding, as_json, as_sarif, as_text, in_order
+from hookstead.cli.findings import (
+    STDIN,
+    Checked,
+    LocatedFinding,
+    as_github,
+    as_gitlab,
+    as_json,
+    as_sarif,
+    as_text,
+    in_order,
+)
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, namespace
 from hookstead.cli.hazards import hazards
 from hookstead.cli.outcome import FINDINGS, OK
@@ -30,6 +41,8 @@ from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import ENVIRONMENT_NAME, Environment, EnvironmentSpec, EnvironmentState, Kind, Meta
 from hookstead.resources.manifests import Manifest, Unreadable, read_manifests
 from hookstead.resources.problem import Problem
+from hookstead.resources.schema_messages import UNKNOWN_FIELD
+from hookstead.resources.schema_typos import UNKNOWN_KEYWORD
 from hookstead.resources.secret import Secret
 
 if TYPE_CHECKING:
@@ -42,14 +55,21 @@ COMMAND: Final = Command(
         "filters, samples against their schemas, and what is wrong with each environment as a whole."
     ),
     epilog=(
-        "Errors exit 1, warnings 0 (1 with --strict). All paths together are taken for what will be applied. Where no\n"
-        "Secret is among them, a missing one is a warning: Secrets usually are not in Git."
+        "Errors exit 1, warnings 0 (1 with --strict). All paths together are taken for what will be applied; that\n"
+        "nothing is there is an error. Where no Secret is among them, a missing one is a warning: Secrets usually are\n"
+        "not in Git. For a kustomization: kubectl kustomize FOLDER | hookstead validate -"
     ),
     arguments=(
         Argument(name="PATH", nargs="+", help="file, folder (.yaml and .yml, subfolders included), or - for stdin"),
     ),
     flags=(
-        Flag(name="output", short="o", choices=("text", "json", "sarif"), default="text", help="output format"),
+        Flag(
+            name="output",
+            short="o",
+            choices=("text", "json", "sarif", "github", "gitlab"),
+            default="text",
+            help="output format; github and gitlab are the annotations of their pipelines",
+        ),
         Flag(
             name="namespace",
             short="n",
@@ -68,19 +88,47 @@ COMMAND: Final = Command(
     ),
 )
 
-RENDER: Final = {"text": as_text, "json": as_json, "sarif": as_sarif}
+RENDER: Final = {
+    "text": as_text,
+    "json": as_json,
+    "sarif": as_sarif,
+    "github": as_github,
+    "gitlab": as_gitlab,
+}
 LOOPBACK_RANGE: Final = "LoopbackRange"
 UNREADABLE: Final = "Unreadable"
+NOTHING_FOUND: Final = "NothingFound"
+NOT_A_MANIFEST: Final = "NotAManifest"
+EXCERPT_LIMIT: Final = 200
+"""Characters of a line that is shown; a longer one is a whole document, and what it says is not about one field."""
 _STAND_IN_KEY: Final = Secret(b"whsec_" + b"A" * 44)
 
 
 def run(given: argparse.Namespace) -> int:
     """Print the findings; 1 where there are errors."""
     texts = list(read_texts(given.path))
-    checked = check(texts, namespace=given.namespace, allow_loopback=given.allow_loopback)
+    checked = check_all(given.path, texts, namespace=given.namespace, allow_loopback=given.allow_loopback)
     print(RENDER[given.output](checked))
     failed = checked.count(Severity.ERROR) or (given.strict and checked.count(Severity.WARNING))
     return FINDINGS if failed else OK
+
+
+def check_all(
+    paths: Sequence[str],
+    texts: Sequence[tuple[str, str | ValueError]],
+    *,
+    namespace: str = "default",
+    allow_loopback: bool | None = None,
+) -> Checked:
+    """As `check`; and that there is nothing to check at all is an error, or an empty pipe would pass for good."""
+    checked = check(texts, namespace=namespace, allow_loopback=allow_loopback)
+    if checked.manifests or checked.findings:
+        return checked
+    path = STDIN if paths[0] == "-" else paths[0]
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    message = f"no manifests in {path}{others}: {'is the pipe empty?' if path == STDIN else 'is the path right?'}"
+    nothing = LocatedFinding(severity=Severity.ERROR, rule=NOTHING_FOUND, message=message, file=path)
+    return replace(checked, findings=(nothing,))
 
 
 def read_texts(paths: Sequence[str]) -> Iterator[tuple[str, str | ValueError]]:
@@ -129,11 +177,13 @@ def check(
             findings.append(_unreadable(name, str(text)))
             continue
         for found in read_manifests(text, source=name):
-            if isinstance(found, Unreadable):
+            if not isinstance(found, Unreadable):
+                manifests.append(found)
+            elif found.is_foreign:
+                findings.append(_foreign(found))
+            else:
                 place = found.position
                 findings.append(_unreadable(name, found.message, line=place.line, column=place.column))
-            else:
-                manifests.append(found)
     numbered = list(enumerate(manifests))
     ours = [(index, manifest) for index, manifest in numbered if is_ours(manifest.obj) or is_secret(manifest.obj)]
     for _, manifest in ours:
@@ -146,7 +196,8 @@ def check(
         assembled = assemble(objects, namespace=name)
         for complaint in _judge(assembled, allow_loopback=allow_loopback):
             findings.append(_locate(manifests[complaint.index], complaint.notice, namespace=name))
-    return Checked(files=len(texts), objects=len(ours), findings=in_order(findings))
+    located = in_order(_with_excerpts(findings, dict(texts)))
+    return Checked(files=len(texts), objects=len(ours), manifests=len(manifests), findings=located)
 
 
 def _judge(assembled: Assembled, *, allow_loopback: bool | None) -> Iterator[Complaint]:
@@ -220,7 +271,7 @@ def _softened(notice: Notice, *, has_secrets: bool) -> Notice:
 
 def _locate(manifest: Manifest, notice: Notice, *, namespace: str = "") -> LocatedFinding:
     problem = notice.problem
-    place = manifest.position(problem.field)
+    place = manifest.position(problem.field, of_key=problem.message.startswith((UNKNOWN_FIELD, UNKNOWN_KEYWORD)))
     return LocatedFinding(
         severity=notice.severity,
         rule=notice.rule,
@@ -232,6 +283,36 @@ def _locate(manifest: Manifest, notice: Notice, *, namespace: str = "") -> Locat
         namespace=problem.namespace or namespace,
         name=problem.name,
         field=problem.field,
+    )
+
+
+_SECRET: Final = re.compile(r"""kind["']?\s*:\s*["']?Secret\b""")
+
+
+def _with_excerpts(
+    findings: Sequence[LocatedFinding], texts: Mapping[str, str | ValueError]
+) -> Iterator[LocatedFinding]:
+    """Each finding with its line. None of a Secret, nor of what may be one: a log is read by many."""
+    lines: dict[str, list[str]] = {}
+    for finding in findings:
+        text = texts.get(finding.file)
+        is_secret_like = finding.kind == "Secret" or not finding.kind
+        if not finding.line or not isinstance(text, str) or (is_secret_like and _SECRET.search(text)):
+            yield finding
+            continue
+        known = lines.setdefault(finding.file, text.split("\n"))
+        line = known[finding.line - 1].rstrip() if finding.line <= len(known) else ""
+        yield finding if len(line) > EXCERPT_LIMIT else replace(finding, excerpt=line)
+
+
+def _foreign(found: Unreadable) -> LocatedFinding:
+    return LocatedFinding(
+        severity=Severity.WARNING,
+        rule=NOT_A_MANIFEST,
+        message="is no Kubernetes object (neither apiVersion nor kind), and was left out: is it another tool's?",
+        file=found.position.source,
+        line=found.position.line,
+        column=found.position.column,
     )
 
 

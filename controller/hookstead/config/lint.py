@@ -27,7 +27,8 @@ from hookstead.resources.kinds import (
     Lifecycle,
     kind_of,
 )
-from hookstead.resources.problem import Problem
+from hookstead.resources.problem import Problem, field_path
+from hookstead.resources.schema_typos import unknown_keywords
 from hookstead.resources.suggestion import did_you_mean
 
 
@@ -48,6 +49,7 @@ class Rule(StrEnum):
     EVENT_TYPE_ARCHIVED = "EventTypeArchived"
     REPLACEMENT_NOT_FOUND = "ReplacementNotFound"
     REDUNDANT_EVENT_TYPE = "RedundantEventType"
+    UNKNOWN_KEYWORD = "UnknownKeyword"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,9 @@ _T = TypeVar("_T")
 Check: TypeAlias = Callable[[Endpoint, _World], Iterator[Notice]]
 
 _FIELD: Final = re.compile(r"((?:spec|metadata)(?:\.\w+|\[\d+\])*): (.*)", re.DOTALL)
+_INNER: Final = re.compile(r'((?:[\w$-]+|\["[^"]*"\])(?:\.[\w$-]+|\[\d+\]|\["[^"]*"\])*): (.*)', re.DOTALL)
+_WITH_INNER_PATHS: Final = (Reason.SCHEMA_INVALID, Reason.SAMPLE_INVALID)
+"""Their messages go on with a path within the schema or the sample."""
 
 
 def lint(inputs: Inputs, compiled: Compiled) -> tuple[Notice, ...]:
@@ -96,6 +101,7 @@ def lint(inputs: Inputs, compiled: Compiled) -> tuple[Notice, ...]:
         endpoints={endpoint.identity.name: endpoint for endpoint in config.endpoints},
     )
     notices = [*_verdicts(world), *_endpoints(world), *_unused_channels(world), *_replacements(world)]
+    notices += _misspelt_keywords(world)
     return tuple(sorted(notices, key=_order))
 
 
@@ -162,6 +168,9 @@ def _of_verdict(kind: Kind, name: str, verdict: Verdict) -> Iterator[Notice]:
 def _of_finding(kind: Kind, name: str, finding: Finding) -> Notice:
     match = _FIELD.fullmatch(finding.message)
     field, message = match.groups() if match else ("", finding.message)
+    inner = _INNER.fullmatch(message) if finding.reason in _WITH_INNER_PATHS else None
+    if inner is not None:
+        field, message = f"{field}{'' if inner[1].startswith('[') else '.'}{inner[1]}", inner[2]
     return Notice(
         severity=Severity.ERROR,
         rule=finding.reason.value,
@@ -312,6 +321,16 @@ def _replacements(world: _World) -> Iterator[Notice]:
                 "spec.replacedBy",
                 f"no WebhookEventType declares {wanted!r}{did_you_mean(wanted, world.types)}.",
             )
+
+
+def _misspelt_keywords(world: _World) -> Iterator[Notice]:
+    """JSON Schema ignores what it does not know, so a slip there makes a schema that checks less than it seems to."""
+    for entry in _typed(world.inputs.event_types, EventType):
+        if entry.spec.schema is None:
+            continue
+        for path, message in unknown_keywords(entry.spec.schema):
+            field = field_path(("spec", "schema", *path))
+            yield _warning(Rule.UNKNOWN_KEYWORD, Kind.EVENT_TYPE, entry.meta.name, field, message)
 
 
 def _typed(items: Iterable[object], cls: type[_T]) -> Iterator[_T]:

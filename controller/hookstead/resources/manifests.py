@@ -37,10 +37,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A document, or an entry of a List, that is no object."""
+    """A document, or an entry of a List, that is no object. `is_foreign`: it does not even look like one."""
 
     position: Position
     message: str
+    is_foreign: bool = False
 
     def __str__(self) -> str:
         return f"{self.position}: {self.message}"
@@ -55,15 +56,19 @@ class Manifest:
     obj: dict[str, Any]
     node: Node = field(repr=False, compare=False)
 
-    def position(self, path: str = "") -> Position:
-        """The place of a field such as `spec.channelRefs[1].name`, or of the nearest thing around it."""
+    def position(self, path: str = "", *, of_key: bool = False) -> Position:
+        """The place of a field such as `spec.channelRefs[1].name`, or of the nearest thing around it.
+
+        `of_key`: of its name instead of its value, where it has one.
+        """
         node = self.node
         for name, index, quoted in _STEP.findall(path):
             found = _step_into(node, name or quoted, index)
             if found is None:
                 break
             node = found
-        return Position(self.source, node.line, node.column)
+        line, column = node.key_place if of_key and node.key_place else (node.line, node.column)
+        return Position(self.source, line, column)
 
     def notes(self) -> list[Note]:
         """Every scalar and key that is read otherwise than it looks, such as an unquoted `no`."""
@@ -112,7 +117,8 @@ def _objects(source: str, node: Node, *, in_list: bool = False) -> Iterator[Mani
         return
     kind = members["kind"].value if "kind" in members else None
     if not isinstance(kind, str) or not kind:
-        yield Unreadable(position, "kind: is required: say what the object is, such as WebhookEndpoint")
+        is_foreign = not in_list and not {"apiVersion", "kind", "metadata", "spec"} & members.keys()
+        yield Unreadable(position, "kind: is required: say what the object is, such as WebhookEndpoint", is_foreign)
         return
     items = members.get("items")
     if kind.endswith("List") and items is not None and items.items is not None:

@@ -37,6 +37,10 @@ _FORMATS: Final = {
 }
 
 
+UNKNOWN_FIELD: Final = "is not a field"
+"""How every message about a name that is not known begins."""
+
+
 def explain(keyword: str, node: Mapping[str, Any], value: Any) -> str:
     """Why `value` does not satisfy `keyword` of the schema `node`."""
     return _EXPLANATIONS.get(keyword, _other)(node, value)

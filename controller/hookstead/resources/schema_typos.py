@@ -29,6 +29,8 @@ KEYWORDS: Final = frozenset(
     )
 )
 """Of JSON Schema 2020-12, and those of earlier drafts that are still met."""
+UNKNOWN_KEYWORD: Final = "is no keyword of JSON Schema"
+"""How every message about a name that is no keyword begins."""
 _OTHER_TYPES: Final = {
     "int": "integer",
     "int32": "integer",
@@ -130,7 +132,7 @@ def unknown_keywords(schema: Any, path: tuple[str | int, ...] = ()) -> Iterator[
             continue
         for key, value in node.items():
             if key not in KEYWORDS and not key.startswith("x-") and (meant := did_you_mean(key, KEYWORDS)):
-                yield (*here, key), f"is no keyword of JSON Schema, so it checks nothing{meant}: correct the name"
+                yield (*here, key), f"{UNKNOWN_KEYWORD}, so it checks nothing{meant}: correct the name"
             if key in _MAPS and isinstance(value, Mapping):
                 stack += [((*here, key, name), part) for name, part in value.items()]
             elif key not in _DATA:

@@ -41,6 +41,8 @@ class Node:
     size: int = 1
     note: str | None = None
     key_notes: list[tuple[int, int, str]] = field(default_factory=list)
+    key_place: tuple[int, int] | None = None
+    """Line and column of the key that it is the value of."""
     is_merge_key: bool = False
     is_open: bool = False
     pending: Node | None = None
@@ -186,6 +188,7 @@ class _Builder:
                 line=key.line,
                 column=key.column,
             )
+        node.key_place = (key.line, key.column)
         members[name] = node
 
     def _merge(self, members: dict[str, Node], node: Node) -> bool:

@@ -125,7 +125,7 @@ ORDER = event_type("order.created")
             [event_type("a.b", schema={"type": "object", "required": ["n"]}, sample={})],
             ["error SampleInvalid a-b spec.sample"],
         ),
-        ([event_type("a.b", schema={"type": "nothing"})], ["error SchemaInvalid a-b spec.schema"]),
+        ([event_type("a.b", schema={"type": "nothing"})], ["error SchemaInvalid a-b spec.schema.type"]),
         ([endpoint(filter="event.data.x +")], ["error FilterInvalid acme spec.filter"]),
         ([endpoint(url="http://hooks.example.com/in")], ["error InvalidSpec acme spec.url"]),
         (
