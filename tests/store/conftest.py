@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from hookstead.delivery.ports import Store
 from hookstead.store.opening import open_store
+from hookstead.store.postgres.opening import open_postgres
+from hookstead.store.postgres.settings import Settings
+from store.postgres_fixtures import Databases, databases, postgres_server
 from store.samples import Host, StoppedClock
+
+__all__ = ["databases", "postgres_server"]
+
+
+class Place(Host, Protocol):
+    async def close(self) -> None: ...
 
 
 class SQLiteHost:
@@ -31,11 +41,43 @@ class SQLiteHost:
             await store.close()
 
 
-@pytest.fixture(params=["sqlite"])
-async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
+class PostgresHost:
+    """A database of its own. Rows go exactly at their age, as they do in the embedded store."""
+
+    def __init__(self, databases: Databases) -> None:
+        self.clock = StoppedClock()
+        self._databases = databases
+        self._name: str | None = None
+        self._opened: Store | None = None
+
+    async def open(self) -> Store:
+        if self._opened is not None:
+            await self._opened.close()
+        if self._name is None:
+            self._name = await self._databases.create()
+        settings = Settings(retention_slack_ms=0, readers=1)
+        self._opened = await open_postgres(self._databases.url(self._name), clock=self.clock, settings=settings)
+        return self._opened
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            assert await self._opened.check() == []
+            await self._opened.close()
+        if self._name is not None:
+            await self._databases.recycle(self._name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Not `async`: what starts a server waits for it."""
+    if request.param == "sqlite":
+        return SQLiteHost(tmp_path)
+    return PostgresHost(request.getfixturevalue("databases"))
+
+
+@pytest.fixture
+async def host(place: Place) -> AsyncIterator[Host]:
     """A place for a store. At the end of each test the store's own check must find nothing wrong."""
-    assert request.param == "sqlite"
-    place = SQLiteHost(tmp_path)
     yield place
     await place.close()
 
@@ -43,3 +85,12 @@ async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 @pytest.fixture
 async def store(host: Host) -> Store:
     return await host.open()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a PostgreSQL is one xdist group: one worker, one server."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        asked = callspec is not None and callspec.params.get("place") == "postgres"
+        if asked or "postgres" in item.path.stem:
+            item.add_marker(pytest.mark.xdist_group("postgres"))

@@ -106,8 +106,8 @@ BEGIN
     FROM unnest(event_, place_, delivery_ids_, endpoint_, formats_) AS d (event, place, id, endpoint, format)
     WHERE seqs_[d.event] > 0;
 
-    INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual)
-    SELECT seqs_[d.event] + d.place, endpoint_ids_[d.endpoint], owner_, false
+    INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual, ticket)
+    SELECT seqs_[d.event] + d.place, endpoint_ids_[d.endpoint], owner_, false, -batch_
     FROM unnest(event_, place_, endpoint_, claimed_) AS d (event, place, endpoint, claimed)
     WHERE d.claimed AND seqs_[d.event] > 0;
 

@@ -1,12 +1,14 @@
 -- Claims of several endpoints in one statement, each with its own bound (LATERAL), so that the backlog of one starves
 -- no other. A claim is a row whose key is the delivery: two gateways can not both insert it. It needs no disk: what a
--- crash loses of it was void with its owner.
+-- crash loses of it was void with its owner. The same ticket again, after a connection that broke, gives back what it
+-- claimed before and claims anew; a ticket that was overtaken claims nothing.
 --
 -- `list` is 0 for manual requests, 1 for the head of the order, which counts for the limit before what stands aside of
 -- it, 2 for the rest. The last rows, one for each endpoint, have no delivery and say when the earliest that is left is due. They are read anew, unlocked, so
 -- that a row which another transaction holds for a moment is not taken for absent.
 CREATE FUNCTION hookstead.claim_1(
-  owner_ bigint, names_ text[], uids_ text[], now_ bigint[], limits_ integer[], bytes_ bigint[], ordered_ boolean[]
+  owner_ bigint, ticket_ bigint, names_ text[], uids_ text[], now_ bigint[], limits_ integer[], bytes_ bigint[],
+  ordered_ boolean[]
 ) RETURNS TABLE (
   n integer, next_due_ms bigint, seq bigint, manual boolean, id bytea, status smallint, attempt_count integer,
   schedule_position integer, next_attempt_ms bigint, completed_ms bigint, cancel_reason smallint,
@@ -27,8 +29,15 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'member % has lost its lease', owner_ USING ERRCODE = 'HS001';
   END IF;
+  UPDATE hookstead.claimers SET ticket = ticket_ WHERE owner = owner_ AND ticket < ticket_;
+  IF NOT FOUND THEN
+    PERFORM FROM hookstead.claimers WHERE owner = owner_ AND ticket = ticket_;
+    IF NOT FOUND THEN
+      RETURN;
+    END IF;
+    DELETE FROM hookstead.claims WHERE owner = owner_ AND ticket = ticket_;
+  END IF;
 
-  RETURN QUERY
   WITH asked AS (
     SELECT r.n::integer AS n, e.id AS endpoint_id, r.now_ms, r.most, r.bytes, r.ordered
     FROM unnest(names_, uids_, now_, limits_, bytes_, ordered_) WITH ORDINALITY
@@ -84,8 +93,8 @@ BEGIN
   INTO ns_, seqs_, manuals_, events_, endpoints_
   FROM sized s WHERE s.place = 1 OR s.size <= s.bytes;
 
-  INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual)
-  SELECT x.seq, x.endpoint, owner_, x.manual FROM unnest(seqs_, endpoints_, manuals_) AS x (seq, endpoint, manual)
+  INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual, ticket)
+  SELECT x.seq, x.endpoint, owner_, x.manual, ticket_ FROM unnest(seqs_, endpoints_, manuals_) AS x (seq, endpoint, manual)
   ORDER BY x.seq ON CONFLICT DO NOTHING;
 
   RETURN QUERY
@@ -95,7 +104,7 @@ BEGIN
     h.completed_ms, h.cancel_reason, coalesce(p.payload_format, h.payload_format), coalesce(p.origin, h.origin),
     coalesce(p.in_order, h.in_order), v.id, v.type, v.channels, v.stamp, v.source, v.traceparent, v.data
   FROM unnest(ns_, seqs_, manuals_, events_) WITH ORDINALITY AS x (n, seq, manual, event_seq, place)
-  JOIN hookstead.claims k ON k.seq = x.seq AND k.owner = owner_ AND k.xmin = pg_current_xact_id()::xid
+  JOIN hookstead.claims k ON k.seq = x.seq AND k.owner = owner_ AND k.ticket = ticket_
   JOIN hookstead.events v ON v.seq = x.event_seq
   LEFT JOIN hookstead.pending p ON p.seq = x.seq
   LEFT JOIN hookstead.ended h ON h.seq = x.seq AND p.seq IS NULL
@@ -131,4 +140,11 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
   DELETE FROM hookstead.claims k USING unnest(seqs_) i WHERE k.seq = i AND k.owner = owner_;
+END $$;
+
+-- Gives back what statements claimed whose answers never came.
+CREATE FUNCTION hookstead.void_1(owner_ bigint, tickets_ bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
+  DELETE FROM hookstead.claims k WHERE k.owner = owner_ AND k.ticket = ANY (tickets_);
 END $$;

@@ -4,7 +4,7 @@
 -- retention mark's) never passes a row that commits later.
 
 CREATE TABLE hookstead.numbering (
-  only boolean PRIMARY KEY DEFAULT true CHECK (only), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT 0
+  alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 INSERT INTO hookstead.numbering DEFAULT VALUES;
 
@@ -13,6 +13,9 @@ CREATE TABLE hookstead.members (
   owner bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, lease_until timestamptz NOT NULL,
   batch bigint NOT NULL DEFAULT 0, result bigint
 ) WITH (fillfactor = 10);
+
+-- The last claiming statement of each member: a row of its own, so that claims do not wait for commits.
+CREATE TABLE hookstead.claimers (owner bigint PRIMARY KEY, ticket bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);
 
 CREATE TABLE hookstead.endpoints (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, uid text NOT NULL,
@@ -64,10 +67,14 @@ CREATE TABLE hookstead.requests (
   seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, event_seq bigint NOT NULL, due_ms bigint NOT NULL
 );
 CREATE INDEX requests_due ON hookstead.requests (endpoint_id, due_ms, seq);
+CREATE INDEX requests_event ON hookstead.requests (event_seq);
 
--- Who is at which delivery. A claim ends with its owner's membership; `manual`: it serves a request.
+-- Who is at which delivery. A claim ends with its owner's membership; `manual`: it serves a request. `ticket`: the
+-- claiming statement that made it, or, below zero, the batch of events; so that what was claimed in a statement whose
+-- answer never came can be told from what is held, and given back.
 CREATE TABLE hookstead.claims (
-  seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, owner bigint NOT NULL, manual boolean NOT NULL
+  seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, owner bigint NOT NULL, manual boolean NOT NULL,
+  ticket bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE hookstead.replays (

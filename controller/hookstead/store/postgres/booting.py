@@ -1,0 +1,146 @@
+"""What a starting engine reads, and the counters that everybody reads."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from hookstead.delivery.ports import (
+    ActivityBucket,
+    Boot,
+    EndpointCounts,
+    EndpointKey,
+    EndpointWindow,
+    LaneState,
+    RecentAttempt,
+)
+from hookstead.store.postgres import ids
+from hookstead.store.postgres.recording import BUCKET_MS
+from hookstead.store.sqlite import histogram
+from hookstead.store.sqlite.codec import DELIVERY
+
+HOUR_MS: Final = 3_600_000
+WINDOW_HOURS: Final = 24
+BUCKETS_KEPT_MS: Final = 8 * 24 * HOUR_MS
+_RECENT_LIMIT: Final = 20
+
+COUNTS: Final = """
+SELECT e.name, e.uid, c.pending, c.delivered, c.dead_lettered, c.cancelled
+FROM hookstead.counts c JOIN hookstead.endpoints e ON e.id = c.endpoint_id
+"""
+_NEXT_DUE: Final = """
+SELECT e.name, e.uid, least(
+  (SELECT p.next_attempt_ms FROM hookstead.pending p WHERE p.endpoint_id = e.id ORDER BY p.next_attempt_ms LIMIT 1),
+  (SELECT q.due_ms FROM hookstead.requests q WHERE q.endpoint_id = e.id ORDER BY q.due_ms LIMIT 1)) AS due
+FROM hookstead.endpoints e
+"""
+_RECENT: Final = """
+SELECT e.name, e.uid, coalesce(p.id, h.id), coalesce(p.type, h.type), a.started_ms, a.number, a.succeeded,
+  a.status_code, a.duration_ms, a.message, a.next_attempt_ms
+FROM hookstead.endpoints e CROSS JOIN LATERAL (
+  SELECT * FROM hookstead.attempts t WHERE t.endpoint_id = e.id ORDER BY t.seq DESC LIMIT $1
+) a
+LEFT JOIN hookstead.pending p ON p.seq = a.delivery_seq
+LEFT JOIN hookstead.ended h ON h.seq = a.delivery_seq AND p.seq IS NULL
+WHERE coalesce(p.seq, h.seq) IS NOT NULL
+ORDER BY a.seq DESC
+"""
+
+
+async def boot(connection: Any, *, recent_limit: int, now_ms: int) -> Boot:
+    return Boot(
+        lanes=await _lanes(connection),
+        counts=counted(await connection.fetch(COUNTS)),
+        windows=await _windows(connection, now_ms),
+        next_due_ms={
+            EndpointKey(name, uid): due for name, uid, due in await connection.fetch(_NEXT_DUE) if due is not None
+        },
+        recent=await _recent(connection, min(recent_limit, _RECENT_LIMIT)),
+    )
+
+
+def counted(rows: list[Any]) -> dict[EndpointKey, EndpointCounts]:
+    """What the statement COUNTS found."""
+    return {EndpointKey(row[0], row[1]): EndpointCounts(*row[2:]) for row in map(tuple, rows)}
+
+
+async def _lanes(connection: Any) -> dict[EndpointKey, LaneState]:
+    decoder = msgspec.json.Decoder(LaneState)
+    rows = await connection.fetch(
+        "SELECT e.name, e.uid, l.state FROM hookstead.lanes l JOIN hookstead.endpoints e ON e.id = l.endpoint_id"
+    )
+    return {EndpointKey(name, uid): decoder.decode(state) for name, uid, state in rows}
+
+
+async def _windows(connection: Any, now_ms: int) -> dict[EndpointKey, EndpointWindow]:
+    rows = await connection.fetch(
+        "SELECT e.name, e.uid, sum(h.succeeded)::bigint, sum(h.failed)::bigint, sum(h.dead_lettered)::bigint"
+        " FROM hookstead.hours h JOIN hookstead.endpoints e ON e.id = h.endpoint_id WHERE h.hour > $1 GROUP BY 1, 2",
+        now_ms // HOUR_MS - WINDOW_HOURS,
+    )
+    return {
+        EndpointKey(name, uid): EndpointWindow(succeeded=succeeded, failed=failed, dead_lettered=dead)
+        for name, uid, succeeded, failed, dead in rows
+    }
+
+
+async def _recent(connection: Any, limit: int) -> dict[EndpointKey, tuple[RecentAttempt, ...]]:
+    found: dict[EndpointKey, list[RecentAttempt]] = {}
+    for row in await connection.fetch(_RECENT, limit):
+        found.setdefault(EndpointKey(row[0], row[1]), []).append(
+            RecentAttempt(
+                delivery_id=ids.unpack(DELIVERY, row[2]),
+                event_type=row[3],
+                started_ms=row[4],
+                number=row[5],
+                succeeded=row[6],
+                status_code=row[7],
+                duration_ms=row[8],
+                message=row[9],
+                next_attempt_ms=row[10],
+            )
+        )
+    return {key: tuple(attempts) for key, attempts in found.items()}
+
+
+async def activity(connection: Any, *, since_ms: int, until_ms: int, bucket_seconds: int) -> list[ActivityBucket]:
+    """Consecutive buckets that overlap [since, until). Finer than ten seconds is given as ten seconds.
+
+    A width that is no multiple of ten seconds is rounded up to one, since that is how finely the store counts.
+    """
+    width = -(-max(bucket_seconds, 1) * 1000 // BUCKET_MS) * BUCKET_MS
+    first = since_ms - since_ms % width
+    bounds = (first, until_ms + (-until_ms) % width, width)
+    sums = {
+        row[0]: tuple(row[1:])
+        for row in await connection.fetch(
+            "SELECT start_ms - start_ms % $3, sum(accepted)::bigint, sum(delivered)::bigint, sum(failed)::bigint,"
+            " sum(dead_lettered)::bigint FROM hookstead.buckets WHERE start_ms >= $1 AND start_ms < $2 GROUP BY 1",
+            *bounds,
+        )
+    }
+    latencies: dict[int, dict[int, int]] = {}
+    for start, index, count in await connection.fetch(
+        "SELECT start_ms - start_ms % $3, class, sum(count)::bigint FROM hookstead.latencies"
+        " WHERE start_ms >= $1 AND start_ms < $2 GROUP BY 1, 2",
+        *bounds,
+    ):
+        latencies.setdefault(start, {})[index] = count
+    return [
+        _bucket(start, sums.get(start, (0, 0, 0, 0)), latencies.get(start, {}))
+        for start in range(first, until_ms, width)
+    ]
+
+
+def _bucket(start: int, sums: tuple[int, ...], latencies: dict[int, int]) -> ActivityBucket:
+    accepted, delivered, failed, dead_lettered = sums
+    return ActivityBucket(
+        start_ms=start,
+        accepted=accepted,
+        delivered=delivered,
+        failed=failed,
+        dead_lettered=dead_lettered,
+        p50_ms=histogram.percentile(latencies, 0.5),
+        p99_ms=histogram.percentile(latencies, 0.99),
+    )

@@ -1,0 +1,147 @@
+"""One connection that comes back after it broke. Whoever uses it does one thing at a time.
+
+Each statement is a transaction of its own unless `transaction` is asked for. Behind a transaction-mode pooler a
+prepared statement lives as long as its transaction, so that there every statement gets one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from hookstead.delivery.ports import StoreUnavailable
+from hookstead.store.errors import StoreRefused
+from hookstead.store.postgres import faults
+from hookstead.store.postgres.settings import Settings
+
+Result = TypeVar("Result")
+Row = Any
+"""A record of asyncpg: values by position and by name. Their types are the query's business."""
+
+_POOLER: Final = "pooler"
+SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the database is. `name` is for messages: host and database, no user, no password."""
+
+    url: str = field(repr=False)
+    name: str
+    pooler: bool
+
+
+def target(url: str, settings: Settings) -> Target:
+    """Read the value of `--store`. `?pooler=transaction` says what stands in between; the rest is libpq's."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise StoreRefused(f"--store {parts.scheme}:…: expected postgresql://USER@HOST:PORT/DATABASE")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    pooler = dict(options).get(_POOLER)
+    if pooler not in (None, "transaction", "none"):
+        raise StoreRefused("--store postgresql://…?pooler=…: expected transaction, or none")
+    rest = urlencode([option for option in options if option[0] != _POOLER])
+    host = parts.netloc.rpartition("@")[2]
+    return Target(
+        url=urlunsplit((parts.scheme, parts.netloc, parts.path, rest, "")),
+        name=f"postgresql://{host}{parts.path}",
+        pooler=settings.pooler or pooler == "transaction",
+    )
+
+
+class Link:
+    def __init__(self, where: Target, settings: Settings, *, purpose: str) -> None:
+        self._target = where
+        self._settings = settings
+        self._purpose = purpose
+        self._connection: Any = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process behind it, while it is connected."""
+        return None if self._connection is None else int(self._connection.get_server_pid())
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Row]:
+        """One statement in a transaction of its own."""
+        if self._target.pooler:
+            return await self.transaction(lambda connection: connection.fetch(sql, *arguments))
+        async with self._using() as connection:
+            rows: list[Row] = await connection.fetch(sql, *arguments)
+            return rows
+
+    async def transaction(self, run: Callable[[Any], Awaitable[Result]], *, begin: str = "BEGIN") -> Result:
+        """`run` on the connection, between `begin` and the commit; whatever it raises rolls back."""
+        async with self._using() as connection:
+            idle_ms = int(self._settings.statement_seconds * 1500)
+            await connection.execute(f"{begin}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+            try:
+                result = await run(connection)
+            except BaseException:
+                if not connection.is_closed():
+                    with contextlib.suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError):
+                        await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+            return result
+
+    @contextlib.asynccontextmanager
+    async def _using(self) -> AsyncIterator[Any]:
+        connection = await self._connected()
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            self._drop()  # nobody knows what is on its way on it
+            raise
+        except Exception as error:
+            if faults.is_away(error) or connection.is_closed():
+                self._drop()
+            raise
+
+    async def _connected(self) -> Any:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _connect(self) -> Any:
+        settings = self._settings
+        if self._target.pooler:
+            return await asyncpg.connect(
+                self._target.url,
+                timeout=settings.connect_seconds,
+                command_timeout=settings.statement_seconds,
+                statement_cache_size=0,
+            )
+        return await asyncpg.connect(
+            self._target.url,
+            timeout=settings.connect_seconds,
+            command_timeout=settings.statement_seconds,
+            server_settings={
+                "application_name": f"hookstead {self._purpose}",
+                "statement_timeout": str(int(settings.statement_seconds * 1200)),
+                "idle_in_transaction_session_timeout": str(int(settings.statement_seconds * 1500)),
+                "jit": "off",
+            },
+        )
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=self._settings.connect_seconds)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()

@@ -1,0 +1,207 @@
+-- What people and configuration ask for: cancellation, redelivery, erasure, a clock that went back.
+
+-- Pending deliveries end as Cancelled. Returns those that did.
+CREATE FUNCTION hookstead.end_pending_1(seqs_ bigint[], reason_ smallint, now_ bigint)
+RETURNS TABLE (name text, uid text, id bytea) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH gone AS (
+    DELETE FROM hookstead.pending p USING unnest(seqs_) i WHERE p.seq = i
+    RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, p.attempt_count, p.schedule_position, p.payload_format,
+      p.origin, p.in_order, p.created_ms, p.replay_id
+  ), put AS (
+    INSERT INTO hookstead.ended (seq, id, event_seq, endpoint_id, type, status, cancel_reason, attempt_count,
+      schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
+    SELECT g.seq, g.id, g.event_seq, g.endpoint_id, g.type, 3, reason_, g.attempt_count, g.schedule_position,
+      g.payload_format, g.origin, g.in_order, g.created_ms, now_, g.replay_id FROM gone g
+  ), counted AS (
+    INSERT INTO hookstead.counts AS c (endpoint_id, pending, cancelled)
+    SELECT g.endpoint_id, -count(*), count(*) FROM gone g GROUP BY 1 ORDER BY 1
+    ON CONFLICT (endpoint_id) DO UPDATE SET pending = c.pending + excluded.pending,
+      cancelled = c.cancelled + excluded.cancelled
+  )
+  SELECT e.name, e.uid, g.id FROM gone g JOIN hookstead.endpoints e ON e.id = g.endpoint_id;
+END $$;
+
+-- A share of an endpoint's pending deliveries; those that another transaction is at are left to the next call. The last
+-- row is `done` with no id.
+CREATE FUNCTION hookstead.cancel_1(
+  owner_ bigint, batch_ bigint, lease_ interval, name_ text, uid_ text, reason_ smallint, now_ bigint, rows_ integer,
+  gone_ boolean
+) RETURNS TABLE (id bytea, done boolean) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  endpoint_ bigint;
+  seqs_ bigint[];
+BEGIN
+  PERFORM hookstead.durable_1();
+  IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
+    RETURN QUERY SELECT NULL::bytea, false;
+    RETURN;
+  END IF;
+  SELECT e.id INTO endpoint_ FROM hookstead.endpoints e WHERE e.name = name_ AND e.uid = uid_;
+  IF endpoint_ IS NOT NULL THEN
+    seqs_ := ARRAY(SELECT p.seq FROM hookstead.pending p WHERE p.endpoint_id = endpoint_
+                   ORDER BY p.next_attempt_ms, p.seq LIMIT rows_ FOR UPDATE SKIP LOCKED);
+    RETURN QUERY SELECT c.id, false FROM hookstead.end_pending_1(seqs_, reason_, now_) c;
+    IF EXISTS (SELECT FROM hookstead.pending p WHERE p.endpoint_id = endpoint_) THEN
+      RETURN QUERY SELECT NULL::bytea, false;
+      RETURN;
+    END IF;
+    DELETE FROM hookstead.requests q WHERE q.endpoint_id = endpoint_;
+    UPDATE hookstead.endpoints e SET gone = gone_ WHERE e.id = endpoint_ AND e.gone <> gone_;
+  END IF;
+  RETURN QUERY SELECT NULL::bytea, true;
+END $$;
+
+-- Asks for one manual attempt. `erased`: there is no payload to send.
+CREATE FUNCTION hookstead.request_1(owner_ bigint, batch_ bigint, lease_ interval, id_ bytea, now_ bigint)
+RETURNS TABLE (name text, uid text, erased boolean) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  found_ record;
+BEGIN
+  PERFORM hookstead.durable_1();
+  PERFORM hookstead.fence_1(owner_, batch_, lease_);
+  SELECT p.seq, p.endpoint_id, p.event_seq INTO found_ FROM hookstead.pending p WHERE p.id = id_;
+  IF NOT FOUND THEN
+    SELECT h.seq, h.endpoint_id, h.event_seq INTO found_ FROM hookstead.ended h WHERE h.id = id_;
+    IF NOT FOUND THEN
+      RETURN;
+    END IF;
+  END IF;
+  -- The event is locked: neither an erasure nor the end of the delivery's retention comes in between.
+  SELECT e.name, e.uid, v.data IS NULL INTO name, uid, erased
+  FROM hookstead.events v, hookstead.endpoints e WHERE v.seq = found_.event_seq AND e.id = found_.endpoint_id
+  FOR SHARE OF v;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF NOT erased THEN
+    INSERT INTO hookstead.requests (seq, endpoint_id, event_seq, due_ms)
+    VALUES (found_.seq, found_.endpoint_id, found_.event_seq, now_) ON CONFLICT DO NOTHING;
+  END IF;
+  RETURN NEXT;
+END $$;
+
+-- Removes payloads for good and cancels what was pending. Returns the deliveries that this touched.
+CREATE FUNCTION hookstead.withdraw_1(events_ bigint[], reason_ smallint, now_ bigint)
+RETURNS TABLE (name text, uid text, id bytea, cancelled boolean) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  seqs_ bigint[];
+BEGIN
+  UPDATE hookstead.events v SET data = NULL, traceparent = NULL FROM unnest(events_) i WHERE v.seq = i;
+  seqs_ := ARRAY(
+    SELECT p.seq FROM unnest(events_) i JOIN hookstead.events v ON v.seq = i
+    JOIN hookstead.pending p ON p.seq > v.seq AND p.seq <= v.seq + v.endpoints
+    UNION
+    SELECT p.seq FROM unnest(events_) i JOIN hookstead.pending p ON p.event_seq = i AND p.origin = 2
+    ORDER BY 1);
+  PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
+  RETURN QUERY SELECT c.name, c.uid, c.id, true FROM hookstead.end_pending_1(seqs_, reason_, now_) c;
+  RETURN QUERY
+  WITH gone AS (
+    DELETE FROM hookstead.requests q USING unnest(events_) i WHERE q.event_seq = i RETURNING q.seq, q.endpoint_id
+  )
+  SELECT e.name, e.uid, NULL::bytea, false FROM gone g JOIN hookstead.endpoints e ON e.id = g.endpoint_id;
+END $$;
+
+-- What is due after `now_` becomes due `step_` earlier, for the next `rows_` pending deliveries behind `after_`. Returns
+-- the last one's number, NULL at the end. The same batch again returns what it returned.
+CREATE FUNCTION hookstead.bring_forward_1(
+  owner_ bigint, batch_ bigint, lease_ interval, step_ bigint, now_ bigint, after_ bigint, rows_ integer
+) RETURNS bigint LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+  seqs_ bigint[];
+  last_ bigint;
+BEGIN
+  PERFORM hookstead.durable_1();
+  IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
+    SELECT m.result INTO last_ FROM hookstead.members m WHERE m.owner = owner_;
+    RETURN last_;
+  END IF;
+  IF after_ = 0 THEN
+    UPDATE hookstead.requests q SET due_ms = now_ WHERE q.due_ms > now_;
+  END IF;
+  seqs_ := ARRAY(SELECT p.seq FROM hookstead.pending p WHERE p.seq > after_ ORDER BY p.seq LIMIT rows_ FOR UPDATE);
+  UPDATE hookstead.pending p SET next_attempt_ms = p.next_attempt_ms - step_
+  FROM unnest(seqs_) i WHERE p.seq = i AND p.next_attempt_ms > now_;
+  last_ := CASE WHEN cardinality(seqs_) < rows_ THEN NULL ELSE seqs_[rows_] END;
+  UPDATE hookstead.members SET result = last_ WHERE owner = owner_;
+  RETURN last_;
+END $$;
+
+-- Makes or re-arms a replay's deliveries and moves its position. Returns how many.
+CREATE FUNCTION hookstead.advance_1(
+  owner_ bigint, batch_ bigint, lease_ interval, uid_ text, endpoint_name_ text, endpoint_uid_ text, position_ bigint,
+  selecting_ boolean, event_ids_ bytea[], ids_ bytea[], rearm_ boolean[], formats_ smallint[], due_ bigint[], now_ bigint
+) RETURNS bigint LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+  replay_ bigint;
+  endpoint_ bigint;
+  made_ bigint;
+  rearmed_ bigint;
+  last_ bigint;
+  skew_ bigint;
+BEGIN
+  PERFORM hookstead.durable_1();
+  IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
+    SELECT m.result INTO made_ FROM hookstead.members m WHERE m.owner = owner_;
+    RETURN made_;
+  END IF;
+  SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
+  SELECT r.id INTO replay_ FROM hookstead.replays r WHERE r.uid = uid_ FOR UPDATE;
+  endpoint_ := (hookstead.endpoint_ids_1(ARRAY[endpoint_name_], ARRAY[endpoint_uid_]))[1];
+
+  WITH dead AS (
+    DELETE FROM hookstead.ended h USING unnest(ids_, rearm_, due_) AS i (id, rearm, due)
+    WHERE i.rearm AND h.id = i.id AND h.status = 2
+      AND EXISTS (SELECT FROM hookstead.events v WHERE v.seq = h.event_seq AND v.data IS NOT NULL)
+    RETURNING h.seq, h.id, h.event_seq, h.endpoint_id, h.type, h.attempt_count, h.payload_format, h.created_ms, i.due
+  ), put AS (
+    INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
+      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id)
+    SELECT d.seq, d.id, d.event_seq, d.endpoint_id, d.type, d.attempt_count, 0, d.payload_format, 2, false,
+      d.created_ms, d.due, replay_ FROM dead d
+  )
+  SELECT count(*) INTO rearmed_ FROM dead;
+
+  last_ := greatest(last_, (now_ << 10) - 1);
+  WITH made AS (
+    INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
+      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id)
+    SELECT last_ + row_number() OVER (ORDER BY i.n), i.id, v.seq, endpoint_, v.type, 0, 0, i.format, 2, false, now_,
+      i.due, replay_
+    FROM unnest(event_ids_, ids_, rearm_, formats_, due_) WITH ORDINALITY AS i (event, id, rearm, format, due, n)
+    JOIN hookstead.events v ON v.id = i.event AND v.data IS NOT NULL
+    WHERE NOT i.rearm
+    RETURNING seq
+  )
+  SELECT count(*) INTO made_ FROM made;
+  IF made_ > 0 THEN
+    last_ := last_ + made_;
+    IF (last_ >> 10) - now_ > skew_ THEN
+      skew_ := greatest((last_ >> 10) - now_, 2 * skew_);
+    END IF;
+    UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
+  END IF;
+
+  IF made_ + rearmed_ > 0 THEN
+    INSERT INTO hookstead.counts AS c (endpoint_id, accepted, pending, dead_lettered)
+    VALUES (endpoint_, made_, made_ + rearmed_, -rearmed_)
+    ON CONFLICT (endpoint_id) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+      pending = c.pending + excluded.pending, dead_lettered = c.dead_lettered + excluded.dead_lettered;
+  END IF;
+  UPDATE hookstead.replays SET position = position_, selecting = selecting_, selected = selected + made_ + rearmed_
+  WHERE id = replay_;
+  UPDATE hookstead.members SET result = made_ + rearmed_ WHERE owner = owner_;
+  RETURN made_ + rearmed_;
+END $$;

@@ -1,0 +1,74 @@
+"""One PostgreSQL for a worker, and databases in it that are there at once: one that a test is done with is emptied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from hookstead.store.postgres.opening import open_postgres
+from store.postgres_server import PostgresServer
+from store.samples import StoppedClock
+from toolchain.binaries import ProgramMissingError, locate
+
+TEMPLATE = "migrated"
+_EMPTY = """
+DO $$
+DECLARE
+  name_ text;
+BEGIN
+  FOR name_ IN SELECT relname FROM pg_class WHERE relnamespace = 'hookstead'::regnamespace AND relkind IN ('r', 'p')
+    AND NOT relispartition AND relname NOT IN ('schema', 'numbering')
+  LOOP
+    EXECUTE format('DELETE FROM hookstead.%I', name_);
+  END LOOP;
+  UPDATE hookstead.numbering SET last = 0, skew_ms = 0;
+END $$
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    server: PostgresServer
+    _free: list[str] = field(default_factory=list)
+
+    async def create(self, *, migrated: bool = True) -> str:
+        """An empty database's name."""
+        if migrated and self._free:
+            return self._free.pop()
+        return await self.server.create(template=TEMPLATE if migrated else None)
+
+    async def recycle(self, name: str) -> None:
+        """The test is over and well; whoever needs a database next gets this one."""
+        await self.server.execute(_EMPTY, database=name)
+        self._free.append(name)
+
+    async def drop(self, name: str) -> None:
+        await self.server.drop(name)
+
+    def url(self, name: str) -> str:
+        return self.server.url(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Shared, so a test keeps to databases of its own. Skips (fails under HOOKSTEAD_REQUIRE_ALL=1) without one."""
+    try:
+        locate("postgres")
+    except ProgramMissingError as error:
+        pytest.skip(str(error))
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_server: PostgresServer) -> Databases:
+    async def prepare() -> None:
+        await postgres_server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+        store = await open_postgres(postgres_server.url(TEMPLATE), clock=StoppedClock())
+        await store.close()
+
+    asyncio.run(prepare())
+    return Databases(postgres_server)
