@@ -1,4 +1,4 @@
-"""One worker for all tests of this folder, with one API server into which the chart of definitions was installed."""
+"""One worker for what needs the API server, into which the chart of definitions was installed; one for all else."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm")
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "kubeconform")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("charts"))
+            alone = "cluster" not in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("charts-rendered" if alone else "charts"))
 
 
 @pytest.fixture(scope="session", autouse=True)

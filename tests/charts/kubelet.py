@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.apiserver import ApiError
 from cluster.child import Child
 from contract.processes import environment_variables, until
+from toolchain.binaries import locate
 
 if TYPE_CHECKING:
     from cluster.apiserver import ApiServer
@@ -30,6 +31,12 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "python": (sys.executable,),
 }
 """What the image has on its PATH."""
+
+
+CHANGES: Final = (
+    "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
+)
+"""The calls that can change a file system."""
 
 
 class NotMountedError(Exception):
@@ -83,18 +90,23 @@ class Pod:
             },
         )
 
-    def start(self, **more: str) -> None:
-        """Mount and run. `more`: variables for what only a test needs. Raises NotMountedError."""
+    def start(self, more: Mapping[str, str] | None = None, *, trace: Path | None = None) -> None:
+        """Mount and run. `more`: variables for what only a test needs. Raises NotMountedError.
+
+        `trace`: a file for what it did to files, by strace; see `written`.
+        """
         for volume in self.spec.get("volumes", ()):
             self.mounted[volume["name"]] = self._mount(volume)
         variables = {one["name"]: self._rewritten(one["value"]) for one in self.container.get("env", ())}
         command, *rest = self.container["command"]
         words = [*rest, *self.container.get("args", ())]
         self.runs += 1
+        # -D: the program stays our child, and gets the signals.
+        tracer = [str(locate("strace")), "-D", "-f", "-qq", f"--trace={CHANGES}", "-o", str(trace)] if trace else []
         self.process = Child(
-            [*PROGRAMS[command], *map(self._rewritten, words)],
+            [*tracer, *PROGRAMS[command], *map(self._rewritten, words)],
             log=self.folder / f"{self.name}-{self.runs}.log",
-            environment=environment_variables(**self._account_variables(), **variables, **more),
+            environment=environment_variables(**self._account_variables(), **variables, **(more or {})),
         )
 
     def refresh(self) -> None:
@@ -142,6 +154,19 @@ class Pod:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
+
+    def written(self, trace: Path) -> set[str]:
+        """Paths outside its writable mounts that it opened for writing, made or removed, by its trace."""
+        writable = [str(self.mounted[one["name"]]) for one in self.container["volumeMounts"] if not one.get("readOnly")]
+        found = set()
+        for line in trace.read_text(encoding="utf-8", errors="replace").splitlines():
+            call = re.match(r"\d+ +(\w+)\((.*)", line)
+            if call is None or ("open" in call[1] and not re.search(r"O_WRONLY|O_RDWR|O_CREAT", call[2])):
+                continue
+            found |= {
+                path for path in re.findall(r'"([^"]+)"', call[2]) if not path.startswith((*writable, "/dev/null"))
+            }
+        return found
 
     def words(self) -> str:
         """The end of the log."""

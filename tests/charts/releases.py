@@ -87,19 +87,19 @@ class Release:
     def run_all(self) -> None:
         """Operator, then gateway as soon as it can be mounted, until the environment is Ready."""
         operator = self.operator_pod()
-        operator.start(**TEST_ONLY)
+        operator.start(TEST_ONLY)
         gateway = self.gateway_pod()
         self.start_when_mounted(gateway)
         gateway.become_ready()
         operator.become_ready()
         self.expect("webhookenvironments", "default", Ready=("True", "Ready"))
 
-    def start_when_mounted(self, pod: Pod) -> None:
+    def start_when_mounted(self, pod: Pod, *, trace: Path | None = None) -> None:
         """As the kubelet does: try again until every volume can be had."""
 
         def started() -> bool:
             try:
-                pod.start(**TEST_ONLY)
+                pod.start(TEST_ONLY, trace=trace)
             except NotMountedError:
                 return False
             return True

@@ -7,8 +7,10 @@ render works, is enough, and is not too much.
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -22,12 +24,12 @@ from cluster.apiserver import ApiError, KubectlError
 from cluster.contract_site import event_type, manifest, secret
 from contract.processes import Receiver, ask, until
 from hookstead.gateway.authorize import Permission
+from toolchain.binaries import locate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cluster.apiserver import ApiServer
 
+TOP: Final = Path(__file__).resolve().parents[2]
 RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 # ------------------------------------------------------------------------------------------------- before anything runs
 
@@ -47,6 +49,21 @@ def _dry_run(cluster: ApiServer, objects: list[dict[str, Any]]) -> None:
     text = yaml.safe_dump_all(objects)
     said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename", "-", input=text)
     assert len(said.splitlines()) == len(objects)
+
+
+@pytest.mark.parametrize("file", USUAL)
+def test_kubeconform_takes_our_kinds_by_the_published_schemas(file: str) -> None:
+    """The other kinds were judged by the API server itself, above."""
+    schemas = TOP / "docs" / "schemas" / "{{.Group}}" / "{{.ResourceKind}}_{{.ResourceAPIVersion}}.json"
+    text = yaml.safe_dump_all(template(ENVIRONMENT, file))
+    command = [str(locate("kubeconform")), "-strict", "-ignore-missing-schemas", "-output=json", "-verbose"]
+    result = subprocess.run(
+        [*command, f"-schema-location={schemas}"], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+    judged = {one["kind"]: one["status"] for one in json.loads(result.stdout)["resources"]}
+    assert result.returncode == 0, result.stdout
+    assert judged["WebhookEnvironment"] == "statusValid"
+    assert judged.get("WebhookEventType", "statusValid") == "statusValid"
 
 
 def test_pod_security_restricted_takes_every_pod_and_refuses_others(cluster: ApiServer) -> None:
@@ -216,7 +233,7 @@ def test_the_operators_role_is_enough_and_everything_in_it_is_used(shop: Release
     shop.expect("webhookendpoints", "keyed", ResolvedRefs=("False", "SecretNotFound"))
     operator = shop.pods["shop-operator-0"]
     assert operator.terminate() == 0
-    operator.start(**TEST_ONLY)
+    operator.start(TEST_ONLY)
     operator.become_ready()
     shop.apply(key)
     shop.expect("webhookendpoints", "keyed", ResolvedRefs=("True", "ResolvedRefs"))
@@ -233,7 +250,7 @@ def test_the_operators_role_is_enough_and_everything_in_it_is_used(shop: Release
         namespace=shop.namespace,
     )
     assert operator.terminate() == 0
-    operator.start(**TEST_ONLY)
+    operator.start(TEST_ONLY)
     operator.become_ready()
     shop.pods["shop-gateway-0"].refresh()
     programmed = "hookstead_operator_gateways_programmed"
@@ -296,15 +313,20 @@ def test_the_gateway_waits_for_the_first_configuration_and_needs_no_operator_lat
         release.upgrade()
         gateway = release.gateway_pod()
         with pytest.raises(NotMountedError, match="hookstead-config-0"):
-            gateway.start(**TEST_ONLY)
+            gateway.start(TEST_ONLY)
         operator = release.operator_pod()
-        operator.start(**TEST_ONLY)
-        release.start_when_mounted(gateway)
+        traces = (tmp_path / "operator.trace", tmp_path / "gateway.trace")
+        operator.start(TEST_ONLY, trace=traces[0])
+        release.start_when_mounted(gateway, trace=traces[1])
         gateway.become_ready()
         release.expect("webhookenvironments", "default", Ready=("True", "Ready"))
         assert operator.terminate() == 0
         assert gateway.terminate() == 0
-        gateway.start(**TEST_ONLY)
+        # The root file system is read-only.
+        assert operator.written(traces[0]) == set()
+        assert gateway.written(traces[1]) == set()
+        assert "store.db" in traces[1].read_text(encoding="utf-8")
+        gateway.start(TEST_ONLY)
         gateway.become_ready()
         # Its environment is Disabled: nobody said otherwise.
         actor = release.token("first-operator-user")
@@ -322,7 +344,7 @@ def test_a_standby_takes_over_and_the_gateway_is_found_anew(desk: Release) -> No
     """Two operators: the second stands by, is Ready, and leads when the first goes."""
     desk.upgrade(operator={"replicas": 2})
     first, second = desk.pods["desk-operator-0"], desk.operator_pod(number=1)
-    second.start(**TEST_ONLY)
+    second.start(TEST_ONLY)
     second.become_ready()
     assert _number(second, "hookstead_operator_leader") == 0
     assert first.terminate() == 0
