@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     from hookstead.operator.objects import ObjectStore, SecretStore
     from hookstead.operator.pods import PodStore
 
-PERIOD_SECONDS: Final = 600.0
+PERIOD_SECONDS: Final = 60.0
+"""Kopf does not say that it has listed anew a kind of which nothing is left: what went last is missed until then."""
+PERIOD_OBJECTS: Final = 1_000
+"""So many are looked at each PERIOD_SECONDS, more of them the more seldom,"""
+LONGEST_PERIOD_SECONDS: Final = 600.0
+"""but no more seldom than this."""
 AFTER_RELIST_SECONDS: Final = 1.0
 RELISTING_SECONDS: Final = 30.0
 """A sweep waits for the end of a re-list, objects of which ask for it one by one, but no longer than this."""
@@ -128,11 +133,15 @@ class Sweeper:
                 log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
                 return
 
+    def _period(self) -> float:
+        share = max(1.0, self._objects.count() / PERIOD_OBJECTS)
+        return min(PERIOD_SECONDS * share, LONGEST_PERIOD_SECONDS)
+
     async def run(self) -> None:
-        """Sweep after every re-list and every PERIOD_SECONDS, for ever."""
+        """Sweep after every re-list and every PERIOD_SECONDS or more, for ever."""
         while True:
             try:
-                async with asyncio.timeout(PERIOD_SECONDS):
+                async with asyncio.timeout(self._period()):
                     await self._asked.wait()
                 await self._quiet()
             except TimeoutError:
