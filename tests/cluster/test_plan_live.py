@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.apiserver import ApiServer
 from hookstead.cli.main import main
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAD = "apiVersion: hookstead.dev/v1alpha1\n"
 MANIFESTS = f"""\
 {HEAD}kind: WebhookEnvironment
@@ -117,3 +117,20 @@ def test_whoever_may_not_read_is_told_so(live: Live, capsys: pytest.CaptureFixtu
     arguments = ["plan", str(live.folder), "--against", "live", "-n", live.namespace, "--kubeconfig", kubeconfig]
     assert main(arguments) == 1
     assert "forbidden" in capsys.readouterr().err
+
+
+def test_an_overlay_is_taken_by_the_server_and_then_changes_nothing(
+    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlay = tmp_path / "gitops" / "overlays" / "staging"
+    shutil.copytree(EXAMPLES / "gitops", tmp_path / "gitops")
+    file = overlay / "kustomization.yaml"
+    namespace = live.server.create_namespace(f"{live.namespace}-staging")
+    file.write_text(file.read_text().replace("namespace: hooks-staging", f"namespace: {namespace}"))
+    arguments = ["plan", str(overlay), "--kustomize", "--against", "live"]
+    arguments += ["--kubeconfig", str(live.server.kubeconfig())]
+    assert main(arguments) == 0
+    assert "2 endpoints gained" in capsys.readouterr().out
+    live.server.kubectl("apply", "--server-side", "-k", overlay)
+    assert main(arguments) == 0
+    assert "nothing changes for deliveries" in capsys.readouterr().out
