@@ -118,29 +118,28 @@ def people(site: Site) -> None:
         f"access.reader.subjects{subject.format('reader')}alice",
         f"access.operatorUser.subjects{subject.format('operatorUser')}bob",
     )
-    rules = [
-        {"apiGroups": ["hookstead.dev"], "resources": ["webhookreplays"], "verbs": ["create", "get"]},
-        {"apiGroups": ["hookstead.dev"], "resources": ["webhookendpoints"], "verbs": ["get", "list", "patch"]},
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
+    looked_up = ["webhookendpoints", "webhookeventtypes", "webhookchannels"]
+    objects += bound("alice", ("hookstead.dev", looked_up, ["get", "list"]))
+    objects += bound(
+        "bob",
+        ("hookstead.dev", ["webhookreplays"], ["create", "get"]),
+        ("hookstead.dev", ["webhookendpoints"], ["get", "list", "patch"]),
+        ("", ["secrets"], ["get", "create"]),
+    )
+    site.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+
+def bound(user: str, *rules: tuple[str, list[str], list[str]]) -> list[dict[str, Any]]:
+    """A Role of the user's own, by API group, resources and verbs."""
+    group = "rbac.authorization.k8s.io"
+    allowed = [{"apiGroups": [api], "resources": resources, "verbs": verbs} for api, resources, verbs in rules]
+    head = {"apiVersion": f"{group}/v1", "metadata": {"name": f"{user}-besides"}}
+    reference = {"apiGroup": group, "kind": "Role", "name": f"{user}-besides"}
+    subject = {"kind": "User", "apiGroup": group, "name": user}
+    return [
+        {**head, "kind": "Role", "rules": allowed},
+        {**head, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]},
     ]
-    rbac = "rbac.authorization.k8s.io"
-    bobs = {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": "bobs"}, "rules": rules}
-    binding = {
-        "apiVersion": f"{rbac}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": "bobs"},
-        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "bobs"},
-        "subjects": [{"kind": "User", "apiGroup": rbac, "name": name} for name in ("bob",)],
-    }
-    reads = {**bobs, "metadata": {"name": "reads"}, "rules": [{**rules[1], "verbs": ["get", "list"]}]}
-    reading = {
-        **binding,
-        "metadata": {"name": "reads"},
-        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "reads"},
-        "subjects": [{"kind": "User", "apiGroup": rbac, "name": "alice"}],
-    }
-    documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": [*objects, bobs, binding, reads, reading]})
-    site.kubectl("apply", "-f", "-", input=documents)
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +279,8 @@ def test_a_replay_is_created_and_followed_to_its_end(place: Place) -> None:
     name = said[0].split()[0].rpartition("/")[2]
     assert place.site.get("WebhookReplay", name)["spec"]["endpointRef"] == {"name": dead}
 
+    named = place.hooks("replay", dead, "--since", "1h", "--name", f"{dead}-again", "-o", "name", user="bob")
+    assert named == f"webhookreplay.hookstead.dev/{dead}-again\n"
     missing = place.refused("replay", "nobody", "--since", "1h", "--wait", "--timeout", "60", user="bob")
     assert "EndpointNotFound" in missing
 
@@ -364,6 +365,8 @@ def test_kubectl_completes_commands_flags_and_endpoints(place: Place) -> None:
     assert offered("re") == ["redeliver", "replay", "resume"]
     assert offered("deliveries", "--status", "D") == ["Delivered", "DeadLettered"]
     assert offered("test", "ac") == ["acme"]
+    assert offered("send", "") == ["order.made"]
+    assert offered("deliveries", "--channel=") == ["--channel=client_7"]
     assert "--select" in offered("replay", "--se")
 
 

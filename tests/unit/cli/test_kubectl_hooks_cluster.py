@@ -265,12 +265,17 @@ def test_a_token_never_goes_over_plain_http_to_another_machine(
         (["status", "--context", ""], ["dev", "prod"]),
         (["status", "-n", "k"], ["kube-system"]),
         (["redeliver", ""], []),
+        (["send", "o"], ["order.made"]),
+        (["diagnose", "acme", "--event-type", ""], ["order.made", "user.born"]),
+        (["send", "order.made", "--channel", "c"], ["client_7"]),
         (["deliveries", "--limit", ""], []),
     ],
 )
 def test_a_shell_is_offered_what_fits(kubectl: Programs, words: list[str], offered: list[str]) -> None:
     kubectl.teach(
-        ("get webhookendpoints.hookstead.dev", 0, "x.y/other\nx.y/acme\n", ""),
+        ("get webhookendpoints.hookstead.dev", 0, "other\nacme\n", ""),
+        ("get webhookeventtypes.hookstead.dev", 0, "user.born\norder.made\n", ""),
+        ("get webhookchannels.hookstead.dev", 0, "client_7\n", ""),
         ("config get-contexts", 0, "prod\ndev\n", ""),
         ("get namespaces", 0, "namespace/kube-system\nnamespace/prod\n", ""),
     )
@@ -292,6 +297,8 @@ def test_the_plugin_s_names_are_the_package_s() -> None:
     assert (names.ENDPOINT, names.REPLAY) == (kinds.Kind.ENDPOINT, kinds.Kind.REPLAY)
     assert f"{kinds.Kind.ENDPOINT.plural}.{kinds.GROUP}" == names.ENDPOINTS
     assert f"{kinds.Kind.REPLAY.plural}.{kinds.GROUP}" == names.REPLAYS
+    assert f"{kinds.Kind.CHANNEL.plural}.{kinds.GROUP}" == names.CHANNELS
+    assert f"{kinds.Kind.EVENT_TYPE.plural}.{kinds.GROUP}" == names.EVENT_TYPES
     assert tuple(kinds.ReplaySelect) == names.REPLAY_SELECTS
     assert (names.RESUME_ANNOTATION, names.SECRET_LABEL) == (kinds.RESUME_ANNOTATION, kinds.SECRET_LABEL)
     assert config_endpoint.SIGNING_KEY == names.SIGNING_KEY

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from hookstead.cli.client import Gateway, is_loopback, server_url
 from hookstead.cli.flags import Arity, Command
 from hookstead.cli.hooks.kubectl import Kubectl
-from hookstead.cli.hooks.names import ENDPOINTS
+from hookstead.cli.hooks.names import CHANNELS, ENDPOINTS, EVENT_TYPES
 from hookstead.cli.outcome import CommandError
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 NO_FILES: Final = ":4"
 FILES: Final = ":0"
 _OF_KUBECTL: Final = ("kubeconfig", "context", "namespace", "as")
-_ENDPOINTS: Final = ("ENDPOINT",)
+_KNOWN: Final = {
+    "endpoint": (ENDPOINTS, "metadata.name", "endpoints", "name"),
+    "event-type": (EVENT_TYPES, "spec.type", "catalog", "type"),
+    "channel": (CHANNELS, "spec.channelName", "channels", "channelName"),
+}
+"""What can be looked up: the resource and its field for kubectl, the list and its field for a gateway."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +61,8 @@ def complete(words: Sequence[str], modules: Mapping[str, tuple[str, str]]) -> tu
     if before and _takes_a_value(command, before[-1]):
         candidates, directive = _values(command, before[-1], before)
         return [one for one in candidates if one.startswith(typed)], directive
-    if any(argument.name in _ENDPOINTS for argument in command.arguments):
-        return [one for one in _endpoints(before) if one.startswith(typed)], NO_FILES
+    if command.arguments:
+        return [one for one in _known(command.arguments[0].name, before) if one.startswith(typed)], NO_FILES
     return [], NO_FILES
 
 
@@ -79,8 +84,8 @@ def _values(command: Command, name: str, before: Sequence[str]) -> tuple[list[st
     if flag.choices:
         return list(flag.choices), NO_FILES
     match flag.name:
-        case "endpoint":
-            return _endpoints(before), NO_FILES
+        case "endpoint" | "event-type" | "channel":
+            return _known(flag.name, before), NO_FILES
         case "namespace":
             return _from_kubectl(before, "get", "namespaces", "--output=name"), NO_FILES
         case "context":
@@ -91,14 +96,20 @@ def _values(command: Command, name: str, before: Sequence[str]) -> tuple[list[st
             return [], NO_FILES
 
 
-def _endpoints(before: Sequence[str]) -> list[str]:
+def _known(what: str, before: Sequence[str]) -> list[str]:
+    """Names of that sort, sorted; none where it is no sort that can be looked up."""
+    found = _KNOWN.get({"ENDPOINT": "endpoint", "TYPE": "event-type"}.get(what, what))
+    if found is None:
+        return []
+    resource, field, path, member = found
     server = _given(before, "server") or os.environ.get("HOOKSTEAD_SERVER", "")
     if not server:
-        return _from_kubectl(before, "get", ENDPOINTS, "--output=name")
+        columns = f"--output=custom-columns=NAME:.{field}"
+        return _from_kubectl(before, "get", resource, columns, "--no-headers", "--ignore-not-found")
     try:
         token = os.environ.get("HOOKSTEAD_TOKEN") if server.startswith("https:") or is_loopback(server) else None
         gateway = Gateway(server_url(server), token=token or None)
-        return [str(item["name"]) for item in gateway.items("endpoints", limit=None)]
+        return sorted(str(item[member]) for item in gateway.items(path, limit=None))
     except (CommandError, ValueError):
         return []
 
@@ -109,7 +120,7 @@ def _from_kubectl(before: Sequence[str], *arguments: str) -> list[str]:
         lines = Kubectl(flags=tuple(flags)).run(*arguments).split()
     except CommandError:
         return []
-    return sorted(line.rpartition("/")[2] if arguments[0] == "get" else line for line in lines)
+    return sorted(line.removeprefix("namespace/") for line in lines)
 
 
 def _given(before: Iterable[str], name: str) -> str | None:

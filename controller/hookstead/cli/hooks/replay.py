@@ -13,11 +13,11 @@ import yaml
 
 from hookstead.cli.client import RefusedError
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, whole
-from hookstead.cli.hooks.connection import CONNECTION, SINCE, UNTIL, cluster, connect
+from hookstead.cli.hooks.connection import CONNECTION, OUTPUT, SINCE, UNTIL, cluster, connect
 from hookstead.cli.hooks.names import API_VERSION, GROUP, REPLAY, REPLAY_SELECTS, REPLAYS
 from hookstead.cli.hooks.resume import TIMEOUT
 from hookstead.cli.outcome import FINDINGS, OK, CommandError, say
-from hookstead.cli.table import Item, document
+from hookstead.cli.table import Item, document, show
 
 if TYPE_CHECKING:
     import argparse
@@ -74,6 +74,7 @@ COMMAND: Final = Command(
         Flag(name="wait", arity=Arity.SWITCH, default=False, help="show the progress until every delivery has ended"),
         TIMEOUT,
         *CONNECTION,
+        OUTPUT,
     ),
 )
 
@@ -90,9 +91,18 @@ def run(given: argparse.Namespace) -> int:
     if given.server is not None:
         return _into_folder(given, manifest, name)
     kubectl = cluster(given, instead="")
-    kubectl.run("create", "--filename=-", stdin=json.dumps(manifest))
-    print(f"webhookreplay.{GROUP}/{name} created")
-    return _wait(name, lambda: _status(kubectl, name), timeout=given.timeout) if given.wait else OK
+    made = kubectl.json("create", "--filename=-", stdin=json.dumps(manifest))
+    tell = print if given.output in (None, "wide") else say
+    tell(f"webhookreplay.{GROUP}/{name} created")
+    code = _wait(name, lambda: _status(kubectl, name), tell, timeout=given.timeout) if given.wait else OK
+    if given.output not in (None, "wide"):
+        shown = kubectl.json("get", REPLAYS, name) if given.wait else made
+        show([shown], (), output=given.output, name=_name, single=True)
+    return code
+
+
+def _name(item: Item) -> str:
+    return f"webhookreplay.{GROUP}/{item['metadata']['name']}"
 
 
 def replay_manifest(given: argparse.Namespace, *, now: datetime) -> dict[str, Any]:
@@ -136,7 +146,7 @@ def _into_folder(given: argparse.Namespace, manifest: dict[str, Any], name: str)
                 return gateway.get("replays", name)
             return None
 
-        return _wait(name, look, timeout=given.timeout)
+        return _wait(name, look, print, timeout=given.timeout)
 
 
 def _status(kubectl: Kubectl, name: str) -> Item | None:
@@ -144,14 +154,14 @@ def _status(kubectl: Kubectl, name: str) -> Item | None:
     return status
 
 
-def _wait(name: str, look: Callable[[], Item | None], *, timeout: int | None) -> int:
-    """Follow the progress on stderr; what came of it is the exit code."""
+def _wait(name: str, look: Callable[[], Item | None], tell: Callable[[str], None], *, timeout: int | None) -> int:
+    """Follow the progress on stderr; what came of it is told, and is the exit code."""
     until = None if timeout is None else time.monotonic() + timeout
     shown = ""
     while True:
         status = look() or {}
         if _condition(status, "Failed") is not None or _condition(status, "Complete") is not None:
-            return _ended(name, status)
+            return _ended(name, status, tell)
         progress = _progress(status)
         if progress != shown:
             say(f"{name}: {progress}")
@@ -161,12 +171,12 @@ def _wait(name: str, look: Callable[[], Item | None], *, timeout: int | None) ->
         time.sleep(POLL_SECONDS)
 
 
-def _ended(name: str, status: Item) -> int:
+def _ended(name: str, status: Item, tell: Callable[[str], None]) -> int:
     failed = _condition(status, "Failed")
     if failed is not None:
         say(f"error: webhookreplay.{GROUP}/{name} failed: {failed.get('reason')}: {failed.get('message')}")
         return FINDINGS
-    print(f"webhookreplay.{GROUP}/{name} complete: {_counts(status)}")
+    tell(f"webhookreplay.{GROUP}/{name} complete: {_counts(status)}")
     return FINDINGS if status.get("failed") else OK
 
 

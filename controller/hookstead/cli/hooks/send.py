@@ -75,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
         answer = gateway.post("events", body=body)
         undeclared = _undeclared(gateway, given.channel)
     for name, hint in undeclared.items():
-        say(f"warning: no WebhookChannel declares the channel {name!r}{hint}: only endpoints of every channel got it")
+        say(f"warning: no WebhookChannel declares the channel {name!r}{hint}: no endpoint got the event by it")
     match given.output:
         case "json" | "yaml":
             document(answer, given.output)

@@ -37,7 +37,7 @@ class RequestedToken:
 
     def bearer(self) -> str:
         """The present token. Raises KubectlError."""
-        now = time.monotonic()
+        now = time.time()  # a machine that slept has an older token than the monotonic clock says
         if not self._token or now - self._asked > RENEW_SECONDS:
             self._token, self._asked = self._request(), now
         return self._token
