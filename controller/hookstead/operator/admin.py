@@ -36,6 +36,8 @@ HELP: Final[Mapping[str, str]] = {
     "hookstead_operator_objects": "Custom resources known.",
     "hookstead_operator_gateways": "Live gateways.",
     "hookstead_operator_gateways_programmed": "Live gateways that run the present configuration.",
+    "hookstead_operator_config_shards": "Secrets that the configuration needs; 16 are mounted.",
+    "hookstead_operator_config_unstored": "1 while the configuration cannot be kept in Secrets.",
     "hookstead_operator_leader": "1 while this process leads.",
 }
 

@@ -6,6 +6,7 @@ those changes. So the recent configurations are remembered, and the question is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -116,6 +117,8 @@ class Fleet:
     members: Sequence[Member]
     digest: str
     history: Mapping[str, Index]
+    unstored: str = ""
+    """Why the configuration cannot be kept in Secrets; empty where it is, or will be."""
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -138,7 +141,15 @@ class Fleet:
         return None
 
     def of(self, kind: Kind, item: msgspec.Struct, name: str) -> Programming:
-        """For one object in its present form."""
+        """For one object in its present form. The environment answers for the whole configuration."""
+        answer = self._of(kind, item, name)
+        if kind is Kind.ENVIRONMENT and answer.holds and self.unstored:
+            return pending(
+                f"Every live gateway runs the configuration, but one that starts would not find it: {self.unstored}"
+            )
+        return answer
+
+    def _of(self, kind: Kind, item: msgspec.Struct, name: str) -> Programming:
         general = self.general
         if general is not None:
             return general
@@ -160,4 +171,10 @@ class Fleet:
     @property
     def version(self) -> str:
         """The release that they run; the oldest, where they differ."""
-        return min((member.version for member in self.members if member.version), default="")
+        return min((member.version for member in self.members if member.version), key=_age, default="")
+
+
+def _age(version: str) -> tuple[tuple[int, str], ...]:
+    """Orders releases by their numbers: 0.9.0 is older than 0.10.0. A pre-release is older than its release."""
+    parts = re.findall(r"\d+|[a-z]+", version.lower())
+    return (*((int(part), "") if part.isdigit() else (-1, part) for part in parts), (0, ""))

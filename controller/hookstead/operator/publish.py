@@ -20,7 +20,7 @@ import msgspec
 
 from hookstead.config.model import DeliveryConfig, Epoch
 from hookstead.config.serial import ConfigUnreadable, decode, digest, from_shards
-from hookstead.operator.kube import METADATA, KubeClient, KubeError, NotFound, core_path
+from hookstead.operator.kube import METADATA, Forbidden, Invalid, KubeClient, KubeError, NotFound, core_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,10 @@ WRITE_INTERVAL_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
 
 log: Final = logging.getLogger(__name__)
+
+
+class TooLarge(KubeError):
+    """The configuration does not fit the Secrets that are mounted; only a smaller one heals that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +124,9 @@ async def write_shards(kube: KubeClient, shards: Shards, *, namespace: str, may_
     `may_write` is asked before each, and raises: whoever was deposed half way must not write over the next leader's.
     """
     if len(shards.pieces) > MAX_SHARDS:
-        raise KubeError(
-            f"the configuration needs {len(shards.pieces)} Secrets, {MAX_SHARDS} are mounted: "
-            "split the environment, or shorten schemas and samples."
+        raise TooLarge(
+            f"it needs {len(shards.pieces)} Secrets of 896 KiB and {MAX_SHARDS} are mounted. Shorten schemas and "
+            "samples of event types, or move endpoints into a namespace of their own."
         )
     for number in reversed(range(len(shards.pieces))):
         may_write()
@@ -182,10 +186,16 @@ def _secret(name: str, meta: Mapping[str, Any], data: Mapping[str, str]) -> dict
 class Publisher:
     """Writes the latest configuration handed in, in the background, until it stands in the Secrets."""
 
-    def __init__(self, kube: KubeClient, *, namespace: str, may_write: Callable[[], None]) -> None:
+    def __init__(
+        self, kube: KubeClient, *, namespace: str, may_write: Callable[[], None], changed: Callable[[], None]
+    ) -> None:
+        """`changed` is called when `problem` is another one."""
         self._kube: Final = kube
         self._namespace: Final = namespace
         self._may_write: Final = may_write
+        self._changed: Final = changed
+        self.problem = ""
+        """Why the latest configuration cannot be stored, for people; empty where it can. Not for what heals alone."""
         self._latest: Shards | None = None
         self._written: Shards | None = None
         self._wake: Final = asyncio.Event()
@@ -217,17 +227,26 @@ class Publisher:
                 await write_shards(self._kube, shards, namespace=self._namespace, may_write=self._may_write)
             except KubeError as error:
                 log.warning("the configuration was not stored", extra={"action": "config-write", "error": str(error)})
+                self._say(str(error) if isinstance(error, (TooLarge, Forbidden, Invalid)) else self.problem)
+                if isinstance(error, TooLarge):
+                    continue  # until another one is handed in
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
                 self._wake.set()
                 continue
             retry = 0.5
+            self._say("")
             self._written = shards
             if self._latest is shards:
                 self._latest = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_SECONDS):
                     await self._hurry.wait()
+
+    def _say(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self._changed()
 
     async def verify(self) -> None:
         """Look every minute whether what was written is still there, and write it again where it is not."""

@@ -140,7 +140,13 @@ class Reconciler:
             members=self._gateways.members(),
             digest=self._compiled.digest if self._compiled is not None else "",
             history=self._history.by_hash,
+            unstored=self._publisher.problem,
         )
+
+    @property
+    def shards(self) -> int:
+        """How many Secrets the configuration takes."""
+        return len(self._compiled.shards) if self._compiled is not None else 0
 
     @property
     def epoch(self) -> Epoch:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+from hookstead.config.status import PROGRAMMED
 from hookstead.operator.events import occurrences
 from hookstead.operator.kube import Conflict, Forbidden, Invalid, KubeClient, KubeError, NotFound, Throttled, kind_path
 from hookstead.operator.objects import canonical
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 WRITERS: Final = 8
 BATCH: Final = 200
 """Statuses computed before the loop gets its turn."""
+FIRST_ANSWER_SECONDS: Final = 1.5
+FIRST_ANSWER_OBJECTS: Final = 5000.0
+"""A second for so many objects."""
 START_SECONDS: Final = 2.0
 """For so long after its first pass, or after the last gateway went, the operator does not believe that none is."""
 
@@ -89,7 +94,7 @@ class Reporter:
         self._changed[key] = None
 
     def gateways_changed(self) -> None:
-        """What a gateway runs, or whether it answers, is different now."""
+        """What a gateway runs, whether it answers, or whether the configuration is stored, is different now."""
         self._stale.set()
 
     def look_at_all(self) -> None:
@@ -123,11 +128,22 @@ class Reporter:
         while True:
             await self._stale.wait()
             self._stale.clear()
-            view = self._view
-            if view is None:
+            if self._view is None:
                 continue
-            fleet = self._fleet()
+            if self._seen is None:
+                await self._first_answer(len(self._view.index.objects))
+            view, fleet = self._view, self._fleet()
             await self._compute(self._stale_keys(view, fleet), view, fleet)
+
+    async def _first_answer(self, objects: int) -> None:
+        """Give the gateways a moment to take the first configuration: ten thousand statuses that call it pending
+        would cost them, and us, more time than that.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(FIRST_ANSWER_SECONDS, objects / FIRST_ANSWER_OBJECTS)):
+                while self._fleet().general is not PROGRAMMED:
+                    self._stale.clear()
+                    await self._stale.wait()
 
     def _stale_keys(self, view: View, fleet: Fleet) -> list[Key]:
         """What is to be computed again by now, the environment last: it counts the others."""

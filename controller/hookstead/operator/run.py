@@ -121,7 +121,12 @@ class Operator:
             monotonic=time.monotonic,
             may_write=self._may_write,
         )
-        self._publisher: Final = Publisher(kube, namespace=namespace, may_write=self._may_write)
+        self._publisher: Final = Publisher(
+            kube,
+            namespace=namespace,
+            may_write=self._may_write,
+            changed=lambda: self._reporter.gateways_changed(),  # noqa: PLW0108  (bound below)
+        )
         self._sweeper: Final = Sweeper(
             kube,
             namespace=namespace,
@@ -192,6 +197,8 @@ class Operator:
             "hookstead_operator_objects": self._objects.count(),
             "hookstead_operator_gateways": len(fleet.members),
             "hookstead_operator_gateways_programmed": fleet.programmed,
+            "hookstead_operator_config_shards": self._reconciler.shards,
+            "hookstead_operator_config_unstored": float(bool(fleet.unstored)),
             "hookstead_operator_leader": float(self._elector is None or self._elector.leads),
         }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+import dataclasses
 
-from hookstead.config.model import DeliveryConfig, EndpointConfig, Identity
+import msgspec
+import pytest
+
+from hookstead.config.model import DeliveryConfig, EndpointConfig, EnvironmentConfig, Identity
 from hookstead.config.verdicts import GOOD
 from hookstead.operator.programming import REMEMBERED, Fleet, History, Member, index, shared
 from hookstead.resources.conditions import Reason
@@ -86,3 +89,28 @@ def test_only_the_latest_configurations_are_remembered() -> None:
 
 def test_the_oldest_release_is_the_one_that_is_shown() -> None:
     assert fleet(member("new", version="0.2.0"), member("new", "http://h", version="0.1.0")).version == "0.1.0"
+
+
+def test_a_configuration_that_cannot_be_stored_leaves_the_environment_pending_and_nothing_else() -> None:
+    known = dataclasses.replace(fleet(member("new")), unstored="it needs 17 Secrets.")
+    environment = EnvironmentConfig(identity=Identity(name="default"), verdict=GOOD)
+    answer = known.of(Kind.ENVIRONMENT, environment, "default")
+    assert answer.reason is Reason.PENDING
+    assert "17 Secrets" in answer.message
+    assert said(known, endpoint("a")) is Reason.PROGRAMMED
+    assert known.programmed == 1
+
+
+@pytest.mark.parametrize(
+    ("versions", "oldest"),
+    [
+        (("0.10.0", "0.9.0"), "0.9.0"),
+        (("1.0.0", "1.0.0rc1"), "1.0.0rc1"),
+        (("1.0.1", "1.0"), "1.0"),
+        (("", "2.0.0"), "2.0.0"),
+        ((), ""),
+    ],
+)
+def test_the_oldest_release_is_told_by_number(versions: tuple[str, ...], oldest: str) -> None:
+    members = [member("new", f"http://{place}", version=version) for place, version in enumerate(versions)]
+    assert fleet(*members).version == oldest

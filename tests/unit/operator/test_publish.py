@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from hookstead.config.model import DeliveryConfig, Epoch, EventTypeConfig, Identity
 from hookstead.config.serial import digest, encode, to_shards
 from hookstead.config.verdicts import GOOD
-from hookstead.operator.kube import Conflict, KubeError, NotFound
+from hookstead.operator.kube import Conflict, KubeError, NotFound, Unavailable
 from hookstead.operator.lease import LeaseLost
 from hookstead.operator.publish import (
     MAX_SHARDS,
+    Publisher,
     Shards,
     claim_term,
     is_intact,
@@ -170,8 +172,47 @@ async def test_of_two_that_claim_at_once_one_has_to_look_again() -> None:
 
 async def test_more_shards_than_are_mounted_are_refused() -> None:
     shards = Shards(pieces=[b"x"] * (MAX_SHARDS + 1), digest="d", epoch=Epoch())
-    with pytest.raises(KubeError, match="split the environment"):
+    with pytest.raises(KubeError, match="a namespace of their own"):
         await write_shards(Secrets(), shards, namespace="n", may_write=anybody)  # type: ignore[arg-type]  # a fake
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+async def test_what_cannot_be_stored_is_said_with_a_remedy_until_it_can_be() -> None:
+    said: list[str] = []
+    secrets = Secrets()
+    publisher = Publisher(secrets, namespace="n", may_write=anybody, changed=lambda: said.append(publisher.problem))  # type: ignore[arg-type]  # a fake
+    task = asyncio.create_task(publisher.run())
+    publisher.hand_in(Shards(pieces=[b"x"] * (MAX_SHARDS + 1), digest="large", epoch=Epoch(term=1, sequence=1)))
+    await until(lambda: said)
+    assert "needs 17 Secrets" in publisher.problem
+    assert "Shorten schemas" in publisher.problem
+    assert secrets.writes == []
+    publisher.hand_in(Shards(pieces=[b"x"], digest="small", epoch=Epoch(term=1, sequence=2)))
+    await until(lambda: publisher.idle)
+    task.cancel()
+    assert [bool(problem) for problem in said] == [True, False]
+
+
+async def test_what_heals_by_itself_is_no_problem() -> None:
+    secrets = Secrets()
+
+    async def away(path: str, patch: Any) -> Any:
+        del path, patch
+        secrets.writes.append("tried")
+        raise Unavailable("away", status=503)
+
+    secrets.merge_patch = away  # type: ignore[method-assign]
+    publisher = Publisher(secrets, namespace="n", may_write=anybody, changed=lambda: None)  # type: ignore[arg-type]  # a fake
+    task = asyncio.create_task(publisher.run())
+    publisher.hand_in(Shards(pieces=[b"x"], digest="d", epoch=Epoch(term=1, sequence=1)))
+    await until(lambda: secrets.writes)
+    task.cancel()
+    assert publisher.problem == ""
 
 
 async def test_a_deleted_or_changed_shard_is_noticed() -> None:
