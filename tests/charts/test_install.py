@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from charts.helm import CRDS, ENVIRONMENT, USUAL, helm, install, named, pod_templates, template
+from charts.helm import CRDS, ENVIRONMENT, USUAL, HelmError, helm, install, named, pod_templates, template
 from charts.kubelet import NotMountedError, Pod, pod_of
 from charts.releases import COMMON, TEST_ONLY, Release
 from charts.test_render import EVERYTHING, VARIANTS
@@ -140,8 +140,13 @@ def test_the_definitions_stay_when_their_release_goes(cluster: ApiServer) -> Non
     helm("uninstall", "hookstead-crds", "--namespace", "default", environment=cluster.environment())
     kept = json.loads(cluster.kubectl("get", "crds", "--output", "json"))["items"]
     assert names <= {one["metadata"]["name"] for one in kept}
-    # And a release of that name takes them up again.
-    install(cluster, CRDS, release="hookstead-crds", namespace="default")
+    # A release of that name takes them up again; those that kubectl applied, if it is told to.
+    owned = ("meta.helm.sh/release-name-", "app.kubernetes.io/managed-by-")
+    cluster.kubectl("annotate", "crd", "webhookchannels.hookstead.dev", owned[0])
+    cluster.kubectl("label", "crd", "webhookchannels.hookstead.dev", owned[1])
+    with pytest.raises(HelmError, match="webhookchannels"):
+        install(cluster, CRDS, release="hookstead-crds", namespace="default")
+    install(cluster, CRDS, release="hookstead-crds", namespace="default", more=["--take-ownership"])
 
 
 # ------------------------------------------------------------------------------------------------- what runs
@@ -398,7 +403,7 @@ def _claims(release: Release) -> list[dict[str, Any]]:
 
 def test_a_second_release_in_a_namespace_is_refused(shop: Release) -> None:
     """One environment per namespace: Helm itself sees whose WebhookEnvironment it is."""
-    with pytest.raises(Exception, match=r"WebhookEnvironment .*default.* exists and cannot be imported"):
+    with pytest.raises(HelmError, match=r"WebhookEnvironment .*default.* exists and cannot be imported"):
         install(shop.server, release="other", namespace=shop.namespace)
 
 

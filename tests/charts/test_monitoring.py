@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 RUNBOOKS: Final = Path(__file__).resolve().parents[2] / "docs" / "runbooks.md"
 OF_OTHERS: Final = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
 """From Prometheus itself and from the kubelet."""
+PROMISED: Final = {
+    "hookstead_events_accepted_total",
+    "hookstead_attempts_total",
+    "hookstead_deliveries",
+    "hookstead_filter_errors_total",
+}
+"""Those that the contract names: somebody looks at each."""
 ADDED_BY_SCRAPE: Final = {"namespace", "service", "pod", "persistentvolumeclaim"}
 
 
@@ -97,8 +104,7 @@ def test_every_expression_is_promql_over_metrics_that_exist(scraped: dict[str, s
             labels = {matcher.name for matcher in selector.matchers.matchers} - ADDED_BY_SCRAPE
             if scraped[selector.name]:
                 assert labels <= scraped[selector.name], (where, selector.name)
-    ours = {name for name in scraped if name.startswith("hookstead_")}
-    assert used >= ours - {"hookstead_build_info"}, "a metric that nobody looks at"
+    assert used >= PROMISED
 
 
 def test_every_expression_is_of_this_release_only() -> None:
