@@ -80,6 +80,14 @@ def lost_objects(published: Collection[Published], present: Collection[Published
     return frozenset(lost)
 
 
+def still_lost(before: Suspicion | None, present: Collection[Published]) -> frozenset[Published]:
+    """Of an open suspicion, what has not come back.
+
+    What was lost by a mistake comes back one by one; that half of it is there again is no reason to drop the rest.
+    """
+    return frozenset() if before is None else before.lost - frozenset(present)
+
+
 def suspect(
     before: Suspicion | None,
     lost: frozenset[Published],
@@ -87,8 +95,8 @@ def suspect(
     announced: Collection[Published],
     now: float,
 ) -> Suspicion:
-    """Open a suspicion, or keep an open one; a loss that grew starts again."""
-    if before is not None and lost <= before.lost:
+    """Open a suspicion, or keep an open one; a loss that grew, or of which some came back, starts again."""
+    if before is not None and lost == before.lost:
         return before
     return Suspicion(
         lost=lost,

@@ -210,13 +210,14 @@ class Reconciler:
     async def _believed(self, packed: Packed) -> bool:
         """Whether the configuration may be published: a mass deletion has to be confirmed first."""
         lost = guard.lost_objects(self._published, packed.objects)
+        lost |= guard.still_lost(self._suspicion, packed.objects)
         if not lost:
             self._suspicion = None
             return True
         now = self._monotonic()
         before = self._suspicion
         suspicion = guard.suspect(before, lost, announced=self._announced, now=now)
-        if suspicion is not before:
+        if before is None or not lost <= before.lost:
             log.warning(
                 "many objects vanished at once; the last good configuration stays in force until confirmed",
                 extra={"action": "guard", "lost": len(lost), "silent": suspicion.silent},

@@ -183,9 +183,12 @@ class Sweeper:
             self._asked.set()  # for the rest, and for what was deleted just now
 
     async def _fetch(self, missing: Sequence[tuple[str, str]]) -> None:
+        found: list[tuple[str, dict[str, Any]]] = []
         for plural, path in missing[:FETCHED_AT_ONCE]:
             with contextlib.suppress(NotFound):
-                self._bring(plural, await self._kube.get(path))
+                found.append((plural, await self._kube.get(path)))
+        for plural, body in found:  # at once: a pass in between would see half of them
+            self._bring(plural, body)
 
     def _missing(self, listings: Listings) -> list[tuple[str, str]]:
         """Plural and path of each object that the lists have, in this form or a later one, and we do not."""

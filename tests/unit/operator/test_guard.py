@@ -15,6 +15,7 @@ from hookstead.operator.guard import (
     decide,
     lost_objects,
     served_in_full,
+    still_lost,
     suspect,
 )
 from hookstead.resources.kinds import Kind
@@ -79,10 +80,20 @@ def test_a_look_that_does_not_confirm_starts_the_count_again() -> None:
     assert decide(again) is Decision.LOOK_AGAIN
 
 
-def test_a_loss_that_grows_is_a_new_suspicion_and_one_that_shrinks_is_not() -> None:
+@pytest.mark.parametrize("lost", [endpoints(1), endpoints(1, 2, 3)])
+def test_a_loss_that_grows_or_shrinks_is_a_new_suspicion(lost: list[Published]) -> None:
     first = suspect(None, frozenset(endpoints(1, 2)), announced=(), now=0.0)
-    assert suspect(first, frozenset(endpoints(1)), announced=(), now=5.0) is first
-    assert suspect(first, frozenset(endpoints(1, 2, 3)), announced=(), now=5.0).look_at == 5.0 + FIRST_LOOK_SECONDS
+    assert suspect(first, frozenset(endpoints(1, 2)), announced=(), now=5.0) is first
+    once = after_look(first, confirmed=True, now=1.0)
+    again = suspect(once, frozenset(lost), announced=(), now=5.0)
+    assert (again.confirmations, again.look_at) == (0, 5.0 + FIRST_LOOK_SECONDS)
+
+
+def test_what_was_suspected_stays_lost_until_it_is_back_whatever_its_share() -> None:
+    suspicion = suspect(None, frozenset(endpoints(1, 2, 3)), announced=(), now=0.0)
+    assert still_lost(None, []) == frozenset()
+    assert still_lost(suspicion, endpoints(1, 2, 4)) == frozenset(endpoints(3))
+    assert still_lost(suspicion, endpoints(1, 2, 3, 4)) == frozenset()
 
 
 def resources(*, verbs: list[str], leave_out: str = "") -> dict[str, Any]:
