@@ -1,11 +1,141 @@
-"""Whole days that nothing needs any longer: three partitions go at once, and no row of them is touched."""
+"""Whole days that nothing needs any longer: their partitions go at once, and no row of them is touched.
+
+A few rows of such a day may still be needed: what ended late, a dead letter with a longer age, the event of one of
+these. They move to the partition of the rest, and go from there one by one.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
-from hookstead.store.postgres.retention import Ages
+from hookstead.delivery.ports import StoreUnavailable
+from hookstead.store.postgres import partitions
+from hookstead.store.postgres.booting import HOUR_MS
+from hookstead.store.postgres.partitions import Day
+from hookstead.store.postgres.retention import RETIRED, Ages, Step, retire_events
+from hookstead.store.sqlite.codec import DEAD_LETTERED
+
+Result = TypeVar("Result")
+Change = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
+"""Runs something in one transaction."""
+
+log = logging.getLogger(__name__)
+
+_LOCK_MS: Final = 2_000
+_MOST_DELIVERIES: Final = 100_000
+"""Of one event: so far may its deliveries' numbers reach into the next day."""
 
 
-async def drop_days(connection: Any, ages: Ages) -> None:
-    """Later."""
+class Dropping:
+    """Looks for days to drop once an hour, and whenever the ages are others."""
+
+    def __init__(self) -> None:
+        self._done: tuple[int, ...] = ()
+
+    async def step(self, ages: Ages, change: Change) -> None:
+        """Drop what can be dropped. A day that is locked or still needed is left to a later call."""
+        hour = (ages.event // HOUR_MS, ages.attempt // HOUR_MS, ages.dead_letter // HOUR_MS)
+        if hour == self._done:
+            return
+        attempts, events = await change(_days)
+        whole = True
+        for day in attempts:
+            if day.ends_ms <= ages.attempt:
+                whole = await self._drop(day, change, _drop_attempts) and whole
+        for day in events:
+            if day.ends_ms <= ages.event:
+
+                async def drop(connection: Any, day: Day) -> bool:
+                    return await _drop_events(connection, day, ages)
+
+                whole = await self._drop(day, change, drop) and whole
+        if whole:
+            self._done = hour
+
+    async def _drop(self, day: Day, change: Change, drop: Callable[[Any, Day], Awaitable[bool]]) -> bool:
+        async def run(connection: Any) -> bool:
+            await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MS}")
+            return await drop(connection, day)
+
+        try:
+            return bool(await change(run))
+        except StoreUnavailable as error:
+            log.info("a day is not dropped yet", extra={"action": "drop_day", "day": day.suffix, "error": str(error)})
+            return False
+
+
+async def _days(connection: Any) -> tuple[list[Day], list[Day]]:
+    return await partitions.days(connection, "attempts"), await partitions.days(connection, "events")
+
+
+async def _drop_attempts(connection: Any, day: Day) -> bool:
+    await connection.execute(f"DROP TABLE IF EXISTS hookstead.attempts_{day.suffix}")
+    return True
+
+
+async def _drop_events(connection: Any, day: Day, ages: Ages) -> bool:
+    """Both partitions of the day, events and ended deliveries; False while something in it is pending."""
+    low, high = day.bounds("events")
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM hookstead.pending WHERE seq >= $1 AND seq < $3)"
+        " OR EXISTS (SELECT FROM hookstead.pending WHERE origin = 2 AND event_seq >= $1 AND event_seq < $2)",
+        low,
+        high,
+        high + _MOST_DELIVERIES,
+    ):
+        return False
+    events, ended = f"hookstead.events_{day.suffix}", f"hookstead.ended_{day.suffix}"
+    if await connection.fetchval("SELECT to_regclass($1) IS NULL", ended):
+        return False
+    # New numbers wait as well: a replay must not make a delivery of an event that goes.
+    await connection.execute("SELECT FROM hookstead.numbering FOR UPDATE")
+    await connection.execute(f"LOCK TABLE {events}, {ended} IN SHARE ROW EXCLUSIVE MODE")
+    await _keep(connection, day, ages)
+    earlier = await connection.fetch(f"SELECT DISTINCT event_seq FROM {ended} WHERE event_seq < $1", low)  # noqa: S608 - a name of ours
+    await _count(connection, ended)
+    # Nothing of the day can be sent again, whatever was asked: the payloads' age has come with the events'.
+    await connection.execute("DELETE FROM hookstead.requests WHERE event_seq >= $1 AND event_seq < $2", low, high)
+    for table, parent, kept in ((ended, "ended", "kept_ended"), (events, "events", "kept_events")):
+        await connection.execute(f"ALTER TABLE hookstead.{parent} DETACH PARTITION {table}")
+        await connection.execute(f"INSERT INTO hookstead.{parent} SELECT * FROM {kept}")  # noqa: S608 - names of ours
+        await connection.execute(f"DROP TABLE {table}")
+    step = Step(connection, limit=0, skew_ms=0)
+    await retire_events(step, ages, [row[0] for row in earlier])
+    await step.set_mark("dropped_seq", max(high, await step.mark("dropped_seq")))
+    return True
+
+
+async def _keep(connection: Any, day: Day, ages: Ages) -> None:
+    """Put aside what is still needed: ended deliveries that are too young, and the events of all that stay."""
+    low, high = day.bounds("events")
+    events, ended = f"hookstead.events_{day.suffix}", f"hookstead.ended_{day.suffix}"
+    await connection.execute(
+        f"CREATE TEMPORARY TABLE kept_ended ON COMMIT DROP AS SELECT h.* FROM {ended} h"  # noqa: S608 - names of ours
+        f" WHERE h.completed_ms >= CASE h.status WHEN {DEAD_LETTERED} THEN {ages.dead_letter} ELSE {ages.attempt} END"
+    )
+    await connection.execute(
+        f"CREATE TEMPORARY TABLE kept_events ON COMMIT DROP AS SELECT e.* FROM {events} e WHERE e.seq IN ("  # noqa: S608 - names of ours
+        "SELECT event_seq FROM kept_ended UNION ALL"
+        f" SELECT event_seq FROM hookstead.ended WHERE origin = 2 AND event_seq >= {low} AND event_seq < {high}"
+        f" AND (seq < {low} OR seq >= {high}) UNION ALL"
+        f" SELECT event_seq FROM hookstead.ended WHERE seq >= {high} AND seq < {high + _MOST_DELIVERIES}"
+        f" AND event_seq < {high})"
+    )
+    await connection.execute("UPDATE kept_events SET data = NULL, traceparent = NULL")
+
+
+async def _count(connection: Any, ended: str) -> None:
+    """What goes with the day is retired: it stays in the counters."""
+    columns = ", ".join(f"{column} = c.{column} + g.{column}" for column in RETIRED.values())
+    sums = ", ".join(
+        f"coalesce(sum(n) FILTER (WHERE status = {status}), 0)::bigint AS {column}"
+        for status, column in RETIRED.items()
+    )
+    await connection.execute(
+        f"UPDATE hookstead.counts c SET {columns} FROM (SELECT endpoint_id, {sums} FROM ("  # noqa: S608 - names of ours
+        f"SELECT endpoint_id, status, 1 AS n FROM {ended}"
+        " UNION ALL SELECT endpoint_id, status, -1 FROM kept_ended) r GROUP BY 1) g"
+        " WHERE c.endpoint_id = g.endpoint_id"
+    )

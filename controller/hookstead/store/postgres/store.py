@@ -38,7 +38,7 @@ from hookstead.delivery.ports import (
 from hookstead.store.postgres import audit, booting, ids, queries, replays, retention
 from hookstead.store.postgres.claimer import Claimer
 from hookstead.store.postgres.claims import Claims
-from hookstead.store.postgres.dropping import drop_days
+from hookstead.store.postgres.dropping import Dropping
 from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link, Target
 from hookstead.store.postgres.membership import Membership, require_fence
@@ -74,6 +74,7 @@ class PostgresStore:
         self._calendar = Calendar(self._links[2], days_ahead=settings.days_ahead, lock=LOCK)
         readers = [Link(where, settings, purpose="reader") for _ in range(settings.readers)]
         self._reader = Reader(readers, health=health)
+        self._dropping = Dropping()
         self._closing: asyncio.Future[None] | None = None
         self._writer.lane.start()
         self._claimer.lane.start()
@@ -159,7 +160,7 @@ class PostgresStore:
     async def expire(self, policy: RetentionPolicy, *, now_ms: int, limit: int, ended: Ended | None = None) -> bool:
         await self._calendar.prepare(now_ms)
         ages = retention.ages(policy, now_ms)
-        await self._change(lambda connection: drop_days(connection, ages))
+        await self._dropping.step(ages, self._change)
         withdrawn, more = await self._change(
             lambda connection: retention.expire(
                 connection, ages, limit=limit, slack_ms=self._settings.retention_slack_ms
