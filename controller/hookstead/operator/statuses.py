@@ -198,7 +198,7 @@ class Statuses:
         """What the status of this kind depends on beyond the object, the environment and the gateways."""
         match item:
             case EndpointConfig():
-                return (self.reports.endpoint(item.identity.name, item.identity.uid),)
+                return self.reports.told_of_endpoint(item.identity.name)
             case ChannelConfig():
                 name = item.channel_name
                 told = self.reports.channel(name) if item.verdict.is_accepted else None
@@ -239,7 +239,12 @@ class Statuses:
         now: datetime,
     ) -> Status:
         previous: Status = msgspec.json.decode(entry.status)
-        told = None if _is_blank(extra[0]) and "activity" not in previous else extra[0]
+        heard: Any = (
+            self.reports.endpoint(item.identity.name, item.identity.uid)
+            if isinstance(item, EndpointConfig)
+            else extra[0]
+        )
+        told = None if _is_blank(heard) and "activity" not in previous else heard
         environment = current.config.environment
         handled = entry.reconcile_requested_at
         match item:
@@ -319,7 +324,11 @@ def _identity(item: Any) -> Any:
 
 
 def _same(before: tuple[Any, ...] | None, now: tuple[Any, ...]) -> bool:
-    return before is not None and all(a is b or a == b for a, b in zip(before, now, strict=True))
+    return (
+        before is not None
+        and len(before) == len(now)
+        and all(a is b or a == b for a, b in zip(before, now, strict=True))
+    )
 
 
 def _flags(status: Status) -> tuple[bool, bool, bool]:

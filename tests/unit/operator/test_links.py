@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from hookstead.config.model import Epoch
+from hookstead.config.report import Report, Running
 from hookstead.operator import gateways
 from hookstead.operator.gateways import Credentials, Gateways, Listeners, Package
 from hookstead.operator.lease import LeaseLost
@@ -37,3 +40,38 @@ async def test_a_link_goes_on_pushing_when_the_lease_is_renewed_after_all(monkey
         await asyncio.wait_for(again.wait(), 5)
     finally:
         await fleet.close()
+
+
+async def test_a_link_asks_for_the_rest_of_a_report_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BREATHER_SECONDS", "PAGE_BREATHER_SECONDS"):
+        monkeypatch.setattr(gateways, name, 0.0)
+    pages = {"": ("1", True), "1": ("2", True), "2": ("3", False)}
+    asked: list[str] = []
+    done = asyncio.Event()
+    fleet = Gateways(
+        credentials=Credentials,
+        listeners=Listeners(
+            changed=lambda: None, reported=lambda *_: None, superseded=lambda _: None, refused=lambda: None
+        ),
+        monotonic=lambda: 0.0,
+        may_write=lambda: None,
+    )
+
+    async def exchange(_method: str, url: str, **_: object) -> tuple[int, bytes]:
+        query = parse_qs(urlsplit(url).query)
+        after, wait = query.get("after", [""])[0], query.get("waitSeconds", ["0"])[0]
+        asked.append(f"{after}:{wait}")
+        if after not in pages:
+            done.set()
+            await asyncio.Event().wait()
+        cursor, more = pages[after]
+        report = Report(running=Running(instance="i", version="1"), cursor=cursor, more=more)
+        return 200, msgspec.json.encode(report)
+
+    monkeypatch.setattr(fleet, "exchange", exchange)
+    fleet.set_live(["http://127.0.0.1:1"])
+    try:
+        await asyncio.wait_for(done.wait(), 5)
+    finally:
+        await fleet.close()
+    assert asked == [":0", "1:0", "2:0", "3:5"]
