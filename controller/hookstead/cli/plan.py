@@ -79,7 +79,7 @@ COMMAND: Final = Command(
             name="namespace",
             short="n",
             parse=namespace,
-            default_text="default; with live the context's",
+            default_text="`default`, with live the context's",
             help="the namespace of objects that name none",
         ),
         Flag(
