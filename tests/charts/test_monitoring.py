@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from charts.helm import ENVIRONMENT, of_kind, template
 from charts.test_render import EVERYTHING
 from contract.processes import ask
+from hookstead.cli.kubectl_hooks import MODULES
 from hookstead.delivery.intake import RefusalKind
 
 if TYPE_CHECKING:
@@ -139,6 +141,19 @@ def test_every_alert_has_a_runbook_and_says_what_is_wrong() -> None:
         assert "prod" in annotations["description"]
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
         assert re.fullmatch(r"\d+[mh]", rule["for"])
+
+
+@pytest.mark.parametrize("page", ["runbooks.md", "install.md"])
+def test_the_commands_of_the_pages_exist_with_their_flags(page: str) -> None:
+    text = RUNBOOKS.with_name(page).read_text(encoding="utf-8")
+    used = re.findall(r"kubectl hooks ([a-z]+)([^`\n]*)", text)
+    assert used or page == "install.md"
+    for name, rest in used:
+        command = importlib.import_module(MODULES[name][0]).COMMAND
+        known = {f"--{flag.name}" for flag in command.flags} | {f"-{flag.short}" for flag in command.flags}
+        assert set(re.findall(r"(?<!\S)--?[a-z-]+", rest)) <= known, (name, rest)
+    # kubectl takes no flag of its own before a plugin's name.
+    assert not re.search(r"kubectl -\S+ \S+ hooks", text)
 
 
 def test_thresholds_are_values() -> None:
