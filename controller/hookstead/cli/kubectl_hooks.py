@@ -10,7 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hookstead.cli import outcome
-from hookstead.cli.hooks.connection import CONNECTION
 from hookstead.cli.main import dispatch
 
 if TYPE_CHECKING:
@@ -59,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command_first(arguments: list[str]) -> list[str]:
     """`-n prod status` as `status -n prod`: kubectl takes its flags anywhere, so people write them anywhere."""
+    if not arguments or not arguments[0].startswith("-"):
+        return arguments
+    from hookstead.cli.hooks.connection import CONNECTION  # a command loads it anyway; --version need not
+
     valued = {f"-{flag.short}" for flag in CONNECTION if flag.short} | {f"--{flag.name}" for flag in CONNECTION}
     at = 0
     while at < len(arguments) and arguments[at].partition("=")[0] in valued:
