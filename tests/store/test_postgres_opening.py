@@ -1,0 +1,166 @@
+"""Who may open a PostgreSQL store, what that does to its schema, and what refuses to open says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hookstead.delivery.ports import Accepted, StoreUnavailable
+from hookstead.store.errors import SchemaTooNew, StoreInUse, StoreRefused
+from hookstead.store.postgres.link import target
+from hookstead.store.postgres.migrate import MIGRATIONS
+from hookstead.store.postgres.opening import open_postgres
+from hookstead.store.postgres.settings import Settings
+from hookstead.store.postgres.store import PostgresStore
+from store.postgres_fixtures import Databases
+from store.samples import A, StoppedClock, claim, delivery_id, event, ids
+
+SHORT = Settings(readers=1, lease_seconds=1.0)
+
+
+@pytest.fixture
+async def url(databases: Databases) -> AsyncIterator[str]:
+    """An empty database's."""
+    name = await databases.create(migrated=False)
+    yield databases.url(name)
+    await databases.drop(name)
+
+
+async def opened(url: str, settings: Settings = SHORT) -> PostgresStore:
+    return await open_postgres(url, clock=StoppedClock(), settings=settings)
+
+
+def vanish(store: PostgresStore) -> None:
+    """As if the process had been killed: nothing is given back, nothing renewed."""
+    store._membership._task.cancel()
+
+
+async def run(url: str, sql: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
+
+
+async def test_a_second_gateway_is_refused_and_says_who_the_first_is(url: str) -> None:
+    first = await opened(url)
+    with pytest.raises(StoreInUse, match=r"another gateway \(.*process \d+\) works on this database.*Stop it first"):
+        await opened(url)
+    given = event(A)
+    assert await first.accept([given]) == [Accepted(given.id, 1)]
+    await first.close()
+    second = await opened(url)
+    assert ids(await claim(second)) == [delivery_id(given)]
+    await second.close()
+
+
+async def test_the_lease_of_one_that_vanished_lapses_and_its_claims_with_it(url: str) -> None:
+    first = await opened(url)
+    given = event(A, claimed=True)
+    await first.accept([given])
+    vanish(first)
+    second = await opened(url)
+    assert ids(await claim(second)) == [delivery_id(given)]
+    await second.close()
+    await first.close()
+
+
+async def test_one_that_was_taken_for_dead_writes_nothing_more_and_ends(url: str) -> None:
+    first = await opened(url)
+    await first.accept([event(A)])
+    vanish(first)
+    second = await opened(url)
+    with pytest.raises(StoreUnavailable, match="another gateway has taken over"):
+        await first.accept([event(A)])
+    assert "another gateway has taken over" in (first.failure or "")
+    for call in (first.counts(), claim(first), first.delivery("dlv_1")):
+        with pytest.raises(StoreUnavailable, match="another gateway has taken over"):
+            await call
+    assert len((await claim(second)).jobs) == 1
+    await first.close()
+    assert await second.check() == []
+    await second.close()
+
+
+async def test_a_lost_lease_is_noticed_by_one_that_only_claims(url: str) -> None:
+    store = await opened(url)
+    await run(url, "DELETE FROM hookstead.members")
+    with pytest.raises(StoreUnavailable, match="another gateway has taken over"):
+        await claim(store)
+    await store.close()
+
+
+async def test_many_that_start_at_once_migrate_once_and_one_of_them_stays(url: str) -> None:
+    answers = await asyncio.gather(*(opened(url) for _ in range(6)), return_exceptions=True)
+    stores = [answer for answer in answers if isinstance(answer, PostgresStore)]
+    assert [type(answer) for answer in answers if not isinstance(answer, PostgresStore)] == [StoreInUse] * 5
+    [store] = stores
+    await store.accept([event(A)])
+    assert await store.check() == []
+    await store.close()
+
+
+async def test_a_schema_of_a_newer_version_is_refused_unless_it_says_that_this_one_may(url: str) -> None:
+    store = await opened(url)
+    await store.close()
+    newer = len(MIGRATIONS) + 1
+    await run(url, f"UPDATE hookstead.schema SET version = {newer}")
+    store = await opened(url)
+    await store.accept([event(A)])
+    await store.close()
+    await run(url, f"UPDATE hookstead.schema SET compatible = {newer}")
+    with pytest.raises(SchemaTooNew, match="start the newer Hookstead"):
+        await opened(url)
+
+
+async def test_what_can_not_be_opened_is_named_without_its_password(databases: Databases) -> None:
+    port = databases.server.port
+    with pytest.raises(
+        StoreRefused, match=r'postgresql://127\.0\.0\.1:\d+/absent: .*"absent" does not exist'
+    ) as caught:
+        await opened(f"postgresql://hookstead:secret@127.0.0.1:{port}/absent")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(StoreUnavailable, match="try again") as away:
+        await opened("postgresql://hookstead:secret@127.0.0.1:1/absent")
+    assert "secret" not in str(away.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://x/y", "expected postgresql://USER@HOST:PORT/DATABASE"),
+        ("postgresql://x/y?pooler=session", "expected transaction, or none"),
+    ],
+)
+def test_a_url_that_is_none_is_refused(url: str, message: str) -> None:
+    with pytest.raises(StoreRefused, match=message):
+        target(url, Settings())
+
+
+def test_the_pooler_is_ours_and_the_rest_of_the_options_is_the_librarys() -> None:
+    found = target("postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&application_name=x%20y", Settings())
+    assert (found.pooler, found.name) == (True, "postgresql://h:1/d")
+    assert found.url == "postgresql://u:p@h:1/d?sslmode=require&application_name=x+y"
+    assert "u:p" not in repr(found)
+
+
+async def test_the_servers_default_of_losing_commits_is_overruled(url: str, databases: Databases) -> None:
+    store = await opened(url)
+    name = url.rpartition("/")[2]
+    await run(url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    await store.close()
+    store = await opened(url)
+    await store.accept([event(A)])
+    await run(
+        url,
+        "CREATE TABLE seen AS SELECT ''::text AS setting; CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN UPDATE seen SET setting = current_setting('synchronous_commit'); RETURN NEW; END $$;"
+        "CREATE TRIGGER note BEFORE INSERT ON hookstead.pending FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    await store.accept([event(A)])
+    rows = await databases.server.execute("SELECT setting FROM seen", database=name)
+    assert [tuple(row) for row in rows] == [("on",)]
+    await store.close()
