@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hookstead.cli.flags import parse
-from hookstead.cli.hooks import discovery, names, replay, secret
+from hookstead.cli.hooks import discovery, forward, names, replay, secret
 from hookstead.cli.hooks.completion import complete
 from hookstead.cli.hooks.kubectl import refusal
 from hookstead.cli.kubectl_hooks import MODULES, command_first, main
@@ -74,7 +74,7 @@ def test_kubectl_s_own_words_are_handed_on_without_its_log() -> None:
     )
     assert said.reason == "Forbidden"
     assert str(said) == 'Error from server (Forbidden): pods is forbidden: User "alice" cannot list'
-    assert str(refusal("", what="kubectl get")) == "kubectl get failed and did not say why"
+    assert str(refusal("", what="it said nothing")) == "it said nothing"
     assert said.sentence.endswith("list.")
 
 
@@ -173,13 +173,14 @@ class Programs:
             f"open({str(self.log)!r}, 'a').write(json.dumps(asked) + chr(10))\n"
             f"for words, code, out, err in json.load(open({str(self.answers)!r})):\n"
             "    if all(word in sys.argv for word in words.split()):\n"
-            "        sys.stdout.write(out); sys.stderr.write(err); sys.exit(code)\n"
+            "        sys.stdout.write(out); sys.stderr.write(err); sys.stdout.flush(); sys.stderr.flush()\n"
+            "        import time; time.sleep(60 if code < 0 else 0); sys.exit(code)\n"
             "sys.exit('nobody taught me that')\n"
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
     def teach(self, *answers: tuple[str, int, str, str]) -> None:
-        """Words that the call has, exit code, stdout, stderr; the first that fits answers."""
+        """Words that the call has, exit code (negative: it goes on), stdout, stderr; the first that fits answers."""
         self.answers.write_text(json.dumps(answers))
 
     def asked(self) -> list[tuple[list[str], bool]]:
@@ -206,6 +207,27 @@ def test_flags_reach_kubectl_and_the_gateway_s_token_does_not(
     assert first[:4] == ["--kubeconfig=f", "--context=c", "--as=alice", "--namespace=prod"]
     assert not first_token
     assert second[-2:] == ["pod/a", ":8080"]
+
+
+def test_a_port_forward_that_never_comes_up_is_given_up(
+    kubectl: Programs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOOKSTEAD_TOKEN", "mine")
+    monkeypatch.setattr(forward, "_READY_SECONDS", 0.5)
+    kubectl.teach(("get pods", 0, json.dumps({"items": [pod("a")]}), ""), ("port-forward", -1, "", "half a word"))
+    assert main(["status"]) == 1
+    said = capsys.readouterr().err
+    assert said == "error: no way to pod prod/a: kubectl port-forward was not ready within 0.5 s.\n"
+
+
+def test_a_forward_that_breaks_is_told_by_the_pod(
+    kubectl: Programs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOOKSTEAD_TOKEN", "mine")
+    ready = "Forwarding from 127.0.0.1:1 -> 8080\n"  # and nobody listens there
+    kubectl.teach(("get pods", 0, json.dumps({"items": [pod("a")]}), ""), ("port-forward", -1, ready, ""))
+    assert main(["deliveries"]) == 1
+    assert capsys.readouterr().err.startswith("error: no answer from the gateway's pod prod/a: ")
 
 
 def test_who_may_have_no_token_is_told_before_any_port_is_forwarded(

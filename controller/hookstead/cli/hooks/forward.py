@@ -48,9 +48,10 @@ def forwarded(kubectl: Kubectl, target: Target) -> Iterator[str]:
         try:
             port = _local_port(child)
             if port is None:
-                child.wait()
+                slow = child.wait() < 0  # we killed it
                 stderr.seek(0)
-                raise _unreachable(target, refusal(stderr.read(), what="kubectl port-forward"))
+                what = f"kubectl port-forward was not ready within {_READY_SECONDS:g} s"
+                raise _unreachable(target, refusal("" if slow else stderr.read(), what=what))
             reader.start()
             yield f"http://127.0.0.1:{port}"
         finally:

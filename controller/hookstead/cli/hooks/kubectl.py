@@ -73,7 +73,7 @@ class Kubectl:
         except subprocess.TimeoutExpired as problem:
             raise KubectlError(f"kubectl {arguments[0]}: no answer within {_CALL_SECONDS:.0f} s") from problem
         if ended.returncode:
-            raise refusal(ended.stderr, what=f"kubectl {arguments[0]}")
+            raise refusal(ended.stderr, what=f"kubectl {arguments[0]} failed and did not say why")
         return ended.stdout
 
     def json(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
@@ -111,8 +111,8 @@ def absent(program: str, problem: OSError) -> KubectlError:
 
 
 def refusal(stderr: str, *, what: str) -> KubectlError:
-    """What kubectl said, less its warnings, as one error."""
+    """What kubectl said, less its warnings, as one error; `what` where it said nothing."""
     said = [line for line in stderr.strip().splitlines() if line and not _NOISE.match(line)]
     found = _REASON.search(stderr)
-    words = " ".join(line.removeprefix("error: ") for line in said) or f"{what} failed and did not say why"
+    words = " ".join(line.removeprefix("error: ") for line in said) or what
     return KubectlError(words, reason=found[1] if found else "")
