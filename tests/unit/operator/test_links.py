@@ -10,13 +10,13 @@ import pytest
 
 from hookstead.config.model import Epoch
 from hookstead.config.report import Report, Running
-from hookstead.operator import gateways
+from hookstead.operator import link
 from hookstead.operator.gateways import Credentials, Gateways, Listeners, Package
 from hookstead.operator.lease import LeaseLost
 
 
 async def test_a_link_goes_on_pushing_when_the_lease_is_renewed_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateways, "RETRY_FLOOR_SECONDS", 0.0)
+    monkeypatch.setattr(link, "RETRY_FLOOR_SECONDS", 0.0)
     asked, again = 0, asyncio.Event()
 
     def may_write() -> None:
@@ -44,7 +44,7 @@ async def test_a_link_goes_on_pushing_when_the_lease_is_renewed_after_all(monkey
 
 async def test_a_link_asks_for_the_rest_of_a_report_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BREATHER_SECONDS", "PAGE_BREATHER_SECONDS"):
-        monkeypatch.setattr(gateways, name, 0.0)
+        monkeypatch.setattr(link, name, 0.0)
     pages = {"": ("1", True), "1": ("2", True), "2": ("3", False)}
     asked: list[str] = []
     done = asyncio.Event()
