@@ -65,7 +65,7 @@ class Pod:
 
     @property
     def account(self) -> str:
-        name: str = self.spec["serviceAccountName"]
+        name: str = self.spec.get("serviceAccountName", "default")
         return name
 
     @property

@@ -6,6 +6,7 @@ render works, is enough, and is not too much.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import threading
@@ -18,7 +19,7 @@ import yaml
 
 from charts.helm import CRDS, ENVIRONMENT, USUAL, HelmError, helm, install, named, pod_templates, template
 from charts.kubelet import NotMountedError, Pod, pod_of
-from charts.releases import COMMON, TEST_ONLY, Release
+from charts.releases import COMMON, TEST_ONLY, Release, merged
 from charts.test_render import EVERYTHING, VARIANTS
 from cluster.apiserver import ApiError, KubectlError
 from cluster.contract_site import event_type, manifest, secret
@@ -345,6 +346,57 @@ def test_the_gateway_waits_for_the_first_configuration_and_needs_no_operator_lat
         release.close()
 
 
+def test_static_keys_let_in_who_has_one(cluster: ApiServer, tmp_path: Path) -> None:
+    """The gateway has no account at the API server then, and `helm test` a key from a Secret."""
+    values = {
+        "environment": {"state": "Enabled"},
+        "gateway": {"auth": {"mode": "static", "existingSecret": "keys"}},
+        "tests": {"existingSecret": "test-key"},
+    }
+    release = Release(cluster, "team-static", "static", tmp_path, (), merged(COMMON, values))
+    key = {"name": "tester", "sha256": hashlib.sha256(b"k1").hexdigest(), "scopes": ["publish", "events", "read"]}
+    try:
+        release.create_namespace()
+        release.upgrade()
+        release.apply(
+            secret("keys", {}, **{"keys.yaml": json.dumps({"keys": [key]})}), secret("test-key", {}, token="k1\n")
+        )
+        release.run_all()
+        assert release.ask("POST", "/v1/events", token="k2", body={"type": "a.b", "data": 1}).status == 401
+        assert release.ask("POST", "/v1/events", token="k1", body={"type": "a.b", "data": 1}).status == 202
+        job = named(template(values=release.values, release="static", namespace="team-static"), "Job", "static-test")
+        pod = _test_pod(release, job)
+        pod.start()
+        _wait_for_the_end(pod)
+        assert "Read back, with 0 deliveries." in pod.words()
+        assert not release.requests_of("gateway")
+    finally:
+        release.close()
+
+
+def test_reviewed_tokens_may_be_of_any_kind_under_the_rendered_cluster_role(cluster: ApiServer, tmp_path: Path) -> None:
+    values = {"environment": {"state": "Enabled"}, "gateway": {"auth": {"tokenReview": True}}}
+    release = Release(cluster, "team-review", "review", tmp_path, (), merged(COMMON, values))
+    try:
+        release.create_namespace()
+        release.upgrade()
+        release.run_all()
+        alice = cluster.tokens["alice"]
+        release.ask("GET", "/v1/endpoints", token=alice).problem(403)
+        rule = {"apiGroups": ["hookstead.dev"], "resources": ["webhookendpoints"], "verbs": ["get"]}
+        _bind(release, "looks", {"kind": "User", "name": "alice"}, rule)
+        until(
+            lambda: release.ask("GET", "/v1/endpoints", token=alice).status == 200,
+            what="a person's own token is taken",
+            seconds=30,
+            pause=0.5,
+        )
+        assert not [one for one in release.requests_of("gateway") if one.code == 403]
+        assert {one.resource for one in release.requests_of("gateway")} == {"tokenreviews", "localsubjectaccessreviews"}
+    finally:
+        release.close()
+
+
 def test_a_standby_takes_over_and_the_gateway_is_found_anew(desk: Release) -> None:
     """Two operators: the second stands by, is Ready, and leads when the first goes."""
     desk.upgrade(operator={"replicas": 2})
@@ -428,12 +480,7 @@ def test_helm_test_sends_an_event_end_to_end(shop: Release, receiver: Receiver) 
     path = f"/apis/batch/v1/namespaces/{shop.namespace}/jobs/shop-test"
     try:
         job = until(lambda: _maybe(shop, path), what=f"the Job is there; helm said {said}", seconds=40, pause=0.2)
-        pod = pod_of(shop.server, job, folder=shop.folder, address="127.0.0.1")
-        gateway = shop.pods["shop-gateway-0"]
-        # A cluster's name service would lead there; the Service's port leads to the port named `http`.
-        (url,) = [one for one in pod.container["env"] if one["name"] == "GATEWAY"]
-        assert url["value"] == f"http://shop-gateway.{shop.namespace}.svc:80"
-        url["value"] = f"http://{gateway.address}:{gateway.port('http')}"
+        pod = _test_pod(shop, job)
         pod.start()
         _wait_for_the_end(pod)
         log = pod.words()
@@ -452,10 +499,7 @@ def test_helm_test_of_a_disabled_environment_says_so(desk: Release) -> None:
     desk.apply(*[one for one in objects if one["metadata"]["name"] == "desk-test" and one["kind"] != "Job"])
     desk.upgrade(environment={"state": "Disabled"})
     desk.expect("webhookenvironments", "default", Ready=("True", "Ready"))
-    pod = pod_of(desk.server, named(objects, "Job", "desk-test"), folder=desk.folder, address="127.0.0.1", number=1)
-    gateway = desk.pods["desk-gateway-0"]
-    (url,) = [one for one in pod.container["env"] if one["name"] == "GATEWAY"]
-    url["value"] = f"http://{gateway.address}:{gateway.port('http')}"
+    pod = _test_pod(desk, named(objects, "Job", "desk-test"), number=1)
     pod.start()
     _wait_for_the_end(pod)
     assert "nothing was sent" in pod.words()
@@ -497,21 +541,32 @@ def _complete(release: Release, path: str) -> None:
     release.server.request("PUT", f"{path}/status", {**release.get(path), "status": status})
 
 
+def _test_pod(release: Release, job: dict[str, Any], *, number: int = 0) -> Pod:
+    """The pod of `helm test`, led to the gateway's own address: a cluster's name service would do that.
+
+    The Service's port leads to the port named `http`.
+    """
+    pod = pod_of(release.server, job, folder=release.folder, address="127.0.0.1", number=number)
+    gateway = release.pods[f"{release.name}-gateway-0"]
+    (url,) = [one for one in pod.container["env"] if one["name"] == "GATEWAY"]
+    assert url["value"] == f"http://{release.name}-gateway.{release.namespace}.svc:80"
+    url["value"] = f"http://{gateway.address}:{gateway.port('http')}"
+    return pod
+
+
 def _account(release: Release, name: str, verbs: list[str], resources: list[str], names: list[str]) -> str:
     """A token of a ServiceAccount with one right by name: the Role of docs/security.md."""
-    meta = {"name": name}
-    rules = [{"apiGroups": ["hookstead.dev"], "resources": resources, "resourceNames": names, "verbs": verbs}]
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": release.namespace}]
-    release.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": rules},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": role,
-            "subjects": subjects,
-        },
-    )
+    rule = {"apiGroups": ["hookstead.dev"], "resources": resources, "resourceNames": names, "verbs": verbs}
+    release.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+    _bind(release, name, {"kind": "ServiceAccount", "name": name, "namespace": release.namespace}, rule)
     return release.token(name)
+
+
+def _bind(release: Release, name: str, subject: dict[str, str], *rules: dict[str, Any]) -> None:
+    group = "rbac.authorization.k8s.io"
+    head = {"apiVersion": f"{group}/v1", "metadata": {"name": name}}
+    role = {"apiGroup": group, "kind": "Role", "name": name}
+    release.apply(
+        {**head, "kind": "Role", "rules": list(rules)},
+        {**head, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
+    )
