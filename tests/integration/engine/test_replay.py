@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from builders import channel, config, endpoint, replay
+from builders import channel, config, endpoint, environment, replay
 from engine_bench import OK, Bench, broken, event, on_bench, status
 from hookstead.config.report import ReplayReport
 from hookstead.delivery.ports import DeliveryStatus, ErrorCode, Trigger
 from hookstead.resources.conditions import Reason
-from hookstead.resources.kinds import DeliverySpec, EndpointState, ReplaySelect, RetrySpec
+from hookstead.resources.kinds import DeliverySpec, EndpointState, Ordering, ReplaySelect, RetrySpec
 from virtual_time import START_MS
 
 Scenario = Callable[[Bench], Awaitable[None]]
@@ -209,3 +209,42 @@ def test_a_replay_that_is_gone_is_forgotten_with_the_retention_where_it_cannot_c
         await b.stop()
 
     assert len(bench(scenario).transport.sent) == 2
+
+
+@pytest.mark.parametrize("select", [ReplaySelect.FAILED, ReplaySelect.ALL])
+def test_what_a_replay_sends_runs_outside_the_order_and_holds_up_nothing_in_it(
+    bench: Any, select: ReplaySelect
+) -> None:
+    async def scenario(b: Bench) -> None:
+        def ordered(*schedule: int) -> Any:
+            retry = RetrySpec(schedule_seconds=schedule)
+            return endpoint("e", delivery=DeliverySpec(ordering=Ordering.ORDERED, retry=retry))
+
+        hour = 3600
+        b.transport.scripts["e"] = [status(500)]
+        await b.start(config(environment(suspend_after_seconds=0), ordered(1)))
+        await b.publish(event("dead"))
+        await b.pass_time(5)
+        everything = (environment(suspend_after_seconds=0), ordered(hour))
+        await b.apply(config(*everything))
+        await b.publish(event("waits"))
+        await b.pass_time(hour / 2)
+        asked = replay("r", "e", select=select, since_ms=START_MS, until_ms=START_MS + hour * 1000, types=("dead",))
+        await b.apply(config(*everything, asked))
+        await b.pass_time(hour / 4)
+        first, *_, again = [row for row in await b.deliveries() if row.event_type == "dead"] * 2
+        assert again.status is DeliveryStatus.PENDING, "it was sent while an older one waited, and failed"
+        assert first.attempt_count + again.attempt_count >= 3
+        b.transport.scripts["e"] = [OK]
+        await b.pass_time(hour / 2)
+        states = {row.event_type: row.status for row in await b.deliveries(status=DeliveryStatus.PENDING)}
+        assert states == {"dead": DeliveryStatus.PENDING}, "what is in order went on before it"
+        await b.publish(event("new"))
+        await b.pass_time(5)
+        assert b.transport.sent[-1].at == pytest.approx(b.clock.seconds, abs=6)
+        await b.pass_time(hour)
+        assert not await b.deliveries(status=DeliveryStatus.PENDING)
+        await b.lawful()
+        await b.stop()
+
+    bench(scenario)

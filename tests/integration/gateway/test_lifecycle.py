@@ -254,11 +254,11 @@ class Program:
             hookstead_hash=serial.digest(document),
         )
 
-    def wait_until_alive(self) -> None:
+    def wait_until_alive(self, path: str = "/healthz") -> None:
         for _ in range(400):
             assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
             try:
-                if self.call("GET", self.admin, "/healthz")[0] == 200:
+                if self.call("GET", self.admin, path)[0] == 200:
                     return
             except OSError:
                 pass
@@ -333,8 +333,7 @@ def push_and_restart(programs: Any, document: bytes) -> None:
     program.kill()
 
     again: Program = programs()
-    again.wait_until_alive()
-    assert again.call("GET", again.admin, "/readyz")[0] == 200
+    again.wait_until_alive("/readyz")
     status, body = again.call("GET", again.internal, "/internal/v1/running", Authorization=f"Bearer {TOKEN}")
     assert json.loads(body)["hash"] == serial.digest(document)
     assert json.loads(body)["instance"] != running_now["instance"]

@@ -119,3 +119,26 @@ def test_a_rate_is_smooth() -> None:
         rate.take(now)
         starts.append(round(now, 6))
     assert starts == [round(index / 5, 6) for index in range(10)]
+
+
+def test_a_resume_re_arms_everything_and_keeps_what_was_seen() -> None:
+    everything = LaneState(
+        consecutive_failures=12,
+        failing_since_ms=1,
+        last_attempt_ms=2,
+        last_success_ms=3,
+        last_failure_ms=4,
+        retry_after_until_ms=5,
+        circuit_opened_ms=6,
+        circuit_probe_ms=7,
+        circuit_backoff_seconds=60,
+        suspended_ms=8,
+        gone_ms=9,
+        handled_resume_at="before",
+    )
+    assert set(LaneState.__dataclass_fields__) == {
+        name for name in LaneState.__dataclass_fields__ if getattr(everything, name) != getattr(LaneState(), name)
+    }, "a new field needs a decision here"
+    assert pacing.resumed(everything, request="now") == LaneState(
+        last_attempt_ms=2, last_success_ms=3, last_failure_ms=4, handled_resume_at="now"
+    )
