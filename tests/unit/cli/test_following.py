@@ -33,6 +33,7 @@ class History:
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    pages: int = 0
 
     def put(self, *items: dict[str, Any]) -> None:
         self.known.update({item["id"]: item for item in items})
@@ -43,6 +44,7 @@ class History:
             if path[1] not in self.known:
                 raise RefusedError("no", status=404)
             return {**self.known[path[1]], "attempts": []}
+        self.pages += 1
         ordered = sorted(self.known.values(), key=lambda item: str(item["id"]), reverse=True)
         start, size = int(query["cursor"] or 0), int(query["limit"])
         more = len(ordered) > start + size
@@ -96,6 +98,17 @@ def test_only_endpoints_that_were_selected_are_shown() -> None:
     watched.begin([])
     history.put(delivery(1), delivery(2, endpoint="other"))
     assert ids(watched.since_last([])) == [1]
+
+
+def test_other_endpoints_deliveries_are_looked_at_once_only() -> None:
+    history = History()
+    history.put(*(delivery(number, endpoint="other") for number in range(3 * PAGE)))
+    watched = changes(history, endpoints=("acme",))
+    watched.begin([])
+    before = history.pages
+    watched.since_last([])
+    watched.since_last([])
+    assert history.pages == before + 2
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=8), max_size=8))

@@ -307,3 +307,124 @@ def test_without_kubectl_it_says_what_to_give(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["status"]) == 1
     assert "Install kubectl, or name a gateway with --server URL" in capsys.readouterr().err
+
+
+DIAGNOSIS = {
+    "endpoint": "acme",
+    "event": {"id": "msg_1", "type": "order.created", "channels": ["client_7"], "acceptedTime": "2020-01-01T00:00:00Z"},
+    "selected": True,
+    "excludedBy": None,
+    "checks": [
+        {"rule": "state", "passed": True, "sentence": "the endpoint is not Disabled", "detail": "spec.state \x1b[31m"},
+        {"rule": "filter", "passed": None, "sentence": "its filter (if any) is true", "detail": "not known"},
+    ],
+    "deliveries": [DELIVERY],
+}
+
+
+def test_a_diagnosis_says_what_holds_deliveries_back(hooks: Callable[..., tuple[int, str, str]]) -> None:
+    Stand.answers = {
+        "POST /v1/endpoints/acme/diagnose": (200, DIAGNOSIS),
+        "GET /v1/endpoints/acme": (200, ENDPOINT),
+    }
+    code, out, err = hooks("diagnose", "webhookendpoint.hookstead.dev/acme", "event/msg_1")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:7] == [
+        "acme gets msg_1 (order.created for client_7)",
+        "  yes  the endpoint is not Disabled",
+        "       spec.state �[31m",
+        "  ?    its filter (if any) is true",
+        "       not known",
+        "Its deliveries are held now: Paused: ",
+        "",
+    ]
+    assert json.loads(Stand.asked[0][2]) == {"eventId": "msg_1"}
+    assert json.loads(hooks("diagnose", "acme", "msg_1", "-o", "json")[1]) == DIAGNOSIS
+    assert hooks("diagnose", "acme", "msg_1", "-o", "name")[1] == "webhookendpoint.hookstead.dev/acme\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "verdict"),
+    [
+        (
+            {"deliveries": []},
+            0,
+            "acme would get msg_1 (order.created for client_7) now; when it was accepted, it was not",
+        ),
+        ({"selected": None}, 0, "acme gets msg_1 (order.created for client_7) if its filter is true: give --data"),
+        (
+            {"selected": False, "excludedBy": "filter"},
+            1,
+            "acme got msg_1 (order.created for client_7), and would not get it now: its filter (if any) is true",
+        ),
+        (
+            {"selected": False, "excludedBy": "state", "deliveries": []},
+            1,
+            "acme does not get msg_1 (order.created for client_7): the endpoint is not Disabled",
+        ),
+    ],
+)
+def test_a_diagnosis_begins_with_its_verdict(
+    hooks: Callable[..., tuple[int, str, str]], changes: dict[str, Any], code: int, verdict: str
+) -> None:
+    Stand.answers = {
+        "POST /v1/endpoints/acme/diagnose": (200, {**DIAGNOSIS, **changes}),
+        "GET /v1/endpoints/acme": (200, {**ENDPOINT, "conditions": []}),
+    }
+    got, out, _ = hooks("diagnose", "acme", "msg_1")
+    assert got == code
+    assert out.startswith(verdict)
+
+
+def test_a_channel_is_not_doubted_by_who_may_not_see_which_there_are(
+    hooks: Callable[..., tuple[int, str, str]],
+) -> None:
+    Stand.answers = {
+        "POST /v1/events": (202, {"id": "msg_9", "endpoints": 0}),
+        "GET /v1/channels?limit=250": (200, {"items": [{"channelName": "client_7"}], "nextCursor": None}),
+    }
+    assert hooks("send", "a", "--channel", "client_7")[2] == ""
+    assert (
+        "declares the channel 'client_8' (did you mean \"client_7\"?)" in hooks("send", "a", "--channel", "client_8")[2]
+    )
+    Stand.answers["GET /v1/channels?limit=250"] = (403, PROBLEM)
+    assert hooks("send", "a", "--channel", "client_8") == (0, "event/msg_9 accepted for 0 endpoints\n", "")
+
+
+def test_a_sample_that_does_not_exist_is_not_made_up(hooks: Callable[..., tuple[int, str, str]]) -> None:
+    items = [{"type": "order.created", "sample": None}]
+    Stand.answers = {"GET /v1/catalog?limit=250": (200, {"items": items, "nextCursor": None})}
+    assert "has no spec.sample: give --data" in hooks("send", "order.created", "--sample")[2]
+    assert (
+        "no event type 'order.creatd' in the catalog (did you mean \"order.created\"?)"
+        in hooks("send", "order.creatd", "--sample")[2]
+    )
+    assert not [what for what, _, _ in Stand.asked if what.startswith("POST")]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        ({"conditions": [{"type": "Complete", "status": "True"}], "selected": 0}, 0, "complete: 0 deliveries selected"),
+        (
+            {"conditions": [{"type": "Complete", "status": "True"}], "selected": 2, "delivered": 1, "failed": 1},
+            1,
+            "2 deliveries selected, 1 delivered, 1 failed, 100 % done",
+        ),
+        (
+            {"conditions": [{"type": "Failed", "status": "True", "reason": "EndpointDisabled", "message": "it is"}]},
+            1,
+            "failed: EndpointDisabled: it is",
+        ),
+        ({"conditions": [{"type": "Ready", "status": "False", "reason": "Pending"}]}, 1, "has not ended within 1 s"),
+    ],
+)
+def test_how_a_replay_ends_is_the_exit_code(
+    hooks: Callable[..., tuple[int, str, str]], tmp_path: Path, status: dict[str, Any], code: int, said: str
+) -> None:
+    Stand.answers = {"GET /v1/replays/mine": (200, {"name": "mine", **status})}
+    words = ("replay", "acme", "--since", "1h", "--name", "mine", "--into", str(tmp_path), "--wait", "--timeout", "1")
+    got, out, err = hooks(*words)
+    assert got == code
+    assert said in out + err
+    assert yaml.safe_load((tmp_path / "replay-mine.yaml").read_text())["kind"] == "WebhookReplay"

@@ -69,7 +69,7 @@ class Changes:
             items = page.get("items", [])
             unknown = sum(item["id"] not in self._seen for item in items)
             known.update(str(item["id"]) for item in items)
-            news += [item for item in items if self._is_wanted(item) and self._is_news(item)]
+            news += [item for item in items if self._is_news(item) and self._is_wanted(item)]
             cursor = page.get("nextCursor")
             if cursor is None or unknown < len(items):
                 break
