@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hookstead.cli.client import Gateway, is_loopback, server_url
-from hookstead.cli.flags import Flag, namespace, whole
+from hookstead.cli.flags import Flag, namespace
 from hookstead.cli.hooks.discovery import SELECTOR, Target, choose
 from hookstead.cli.hooks.forward import forwarded
 from hookstead.cli.hooks.kubectl import Kubectl, KubectlError, from_flags
@@ -63,16 +63,6 @@ ACCOUNT: Final = Flag(
     default_text=f"{Account.READER.value} to look, {Account.OPERATOR.value} to act",
 )
 CONNECTION: Final = (NAMESPACE, CONTEXT, KUBECONFIG, AS, RELEASE, ACCOUNT, AUDIENCE, SERVER, TOKEN_FILE)
-
-
-def limit(default: int) -> Flag:
-    """`--limit`, for lists."""
-    return Flag(
-        name="limit",
-        default=default,
-        parse=whole(minimum=0, maximum=1_000_000),
-        help="how many to show at most, newest first; 0 shows all",
-    )
 
 
 @contextlib.contextmanager

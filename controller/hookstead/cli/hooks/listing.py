@@ -7,8 +7,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hookstead.cli.flags import Arity, Flag
-from hookstead.cli.hooks.connection import SINCE, UNTIL, limit
+from hookstead.cli.flags import Arity, Flag, whole
+from hookstead.cli.hooks.connection import SINCE, UNTIL
 from hookstead.cli.hooks.following import Changes, follow
 from hookstead.cli.table import Column, Item, Rows, show
 
@@ -34,7 +34,7 @@ PAGING: Final = (
     UNTIL,
     Flag(
         name="limit",
-        parse=limit(0).parse,
+        parse=whole(minimum=0, maximum=1_000_000),
         help="how many to show at most, newest first; 0 shows all",
         default_text=f"{DEFAULT_LIMIT}, or {FOLLOWED_LIMIT} with --follow",
     ),
