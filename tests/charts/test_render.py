@@ -293,6 +293,16 @@ def test_every_flag_that_is_set_exists_and_takes_its_value(component: str) -> No
         assert "--allow-loopback" not in flags
 
 
+@pytest.mark.parametrize("file", USUAL)
+def test_the_rendered_resources_are_valid_offline(file: str, tmp_path: Path) -> None:
+    """`helm template … | hookstead validate -`, as a pipeline does it."""
+    rendered = tmp_path / "rendered.yaml"
+    rendered.write_text(yaml.safe_dump_all(template(ENVIRONMENT, file)), encoding="utf-8")
+    result = run("validate", rendered)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "no findings" in result.stdout
+
+
 def test_numbers_are_written_out(everything: list[dict[str, Any]]) -> None:
     words = arguments(pod_templates(everything)["gateway"])
     assert {"--ingest-per-second=10000000", "--min-free-bytes=0", "--max-batch-bytes=33554432"} <= set(words)
