@@ -95,16 +95,21 @@ class PostgresServer:
         subprocess.run(as_user(command), check=True, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
 
     def start(self) -> None:
-        """Start, or start again after `kill` and `stop`; on the same port if it can be."""
+        """Start, and wait until it answers."""
         for _ in range(_TRIES):
-            self.port = self.port or free_port()
-            options = [f"-c{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
-            log = self.folder / "server.log"
-            self._child = Child(as_user([self._programs / "postgres", "-D", self.data, *options]), log=log)
-            if self._wait(self._child):
+            child = self.launch()
+            if self._wait(child):
                 return
             self.port = 0
-        raise AssertionError(f"PostgreSQL did not start:\n{self._child.last_words() if self._child else ''}")
+        raise AssertionError(f"PostgreSQL did not start:\n{child.last_words()}")
+
+    def launch(self) -> Child:
+        """Start, or start again after `stop`, on the same port; from a thread that lives as long as the server."""
+        self.port = self.port or free_port()
+        options = [f"-c{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
+        log = self.folder / "server.log"
+        self._child = Child(as_user([self._programs / "postgres", "-D", self.data, *options]), log=log)
+        return self._child
 
     def _wait(self, child: Child) -> bool:
         """Whether it answers; False where somebody took the port first."""
@@ -112,13 +117,17 @@ class PostgresServer:
         while time.monotonic() < deadline:
             if not child.running:
                 return False
-            try:
-                asyncio.run(self._ask("SELECT 1"))
-            except (OSError, asyncpg.PostgresError):
-                time.sleep(0.05)
-            else:
+            if asyncio.run(self.answers()):
                 return True
+            time.sleep(0.05)
         raise AssertionError(f"PostgreSQL does not answer:\n{child.last_words()}")
+
+    async def answers(self) -> bool:
+        try:
+            await self._ask("SELECT 1")
+        except (OSError, asyncpg.PostgresError):
+            return False
+        return True
 
     async def _ask(self, sql: str, *, database: str = "postgres") -> list[Any]:
         connection = await asyncpg.connect(self.url(database), timeout=10)

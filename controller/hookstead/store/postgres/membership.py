@@ -128,19 +128,25 @@ class Commits:
         """The statement with owner, batch and lease before its arguments. Raises as PostgreSQL and asyncpg do."""
         self._batch += 1
         batch = self._batch
+        try:
+            rows = await self.read(sql, self._membership.owner, batch, self._membership.lease, *arguments)
+        except Exception as error:
+            if faults.may_pass(error):
+                self.doubtful.append(batch)
+            raise
+        self.committed = batch
+        return rows
+
+    async def read(self, sql: str, *arguments: object) -> list[Row]:
+        """A statement that may be tried again as often as its connection breaks."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.retry_seconds
         wait = _BACKOFF_SECONDS
         while True:
             try:
-                rows = await self._link.fetch(sql, self._membership.owner, batch, self._membership.lease, *arguments)
-                self.committed = batch
-                return rows
+                return await self._link.fetch(sql, *arguments)
             except Exception as error:
-                if not faults.may_pass(error):
-                    raise
-                if loop.time() + wait > deadline:
-                    self.doubtful.append(batch)
+                if not faults.may_pass(error) or loop.time() + wait > deadline:
                     raise
             await asyncio.sleep(wait)
             wait = min(2 * wait, _BACKOFF_LIMIT)

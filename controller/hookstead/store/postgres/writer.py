@@ -164,11 +164,18 @@ class Writer:
             batch.add(request.events)
         rows = await self.commits.fetch(accepting.STATEMENT, *batch.arguments())
         if not rows:  # it had happened, and the answer was lost
-            rows = await self.link.fetch(accepting.RECALL, *batch.recall())
+            rows = await self._recall(batch)
         batch.answered(rows)
         self._claims.update(batch.held)
         outcomes = iter(batch.outcomes)
         return [[next(outcomes) for _ in request.events] for request in requests]
+
+    async def _recall(self, batch: accepting.Batch) -> list[Any]:
+        try:
+            return await self.commits.read(accepting.RECALL, *batch.recall())
+        except Exception:
+            self.commits.doubtful.append(self.commits.committed)  # nobody holds what it claimed
+            raise
 
     async def _record(self, requests: list[Recording]) -> list[list[int]]:
         attempts = [attempt for request in requests for attempt in request.attempts]
@@ -201,7 +208,7 @@ class Writer:
     async def _look_up(self, delivery_ids: list[str], states: dict[str, Held]) -> None:
         names = {packed: name for name in delivery_ids if (packed := ids.find(DELIVERY, name)) is not None}
         if names:
-            rows = await self.link.fetch(recording.LOOK_UP, list(names))
+            rows = await self.commits.read(recording.LOOK_UP, list(names))
             states.update(recording.looked_up(rows, names))
 
     async def _settle_debts(self) -> None:
