@@ -158,22 +158,25 @@ class Reporter:
     async def _compute(self, keys: Sequence[Key], view: View, fleet: Fleet) -> None:
         settled = self._believes(fleet)
         for count, key in enumerate(keys, start=1):
-            wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
-            if wanted is not None:
-                self._scheduler.want(
-                    wanted.key,
-                    uid=wanted.uid,
-                    desired=wanted.status,
-                    written=wanted.written,
-                    settled=wanted.settled,
-                    now=self._monotonic(),
-                )
-                self._ready.set()
+            self._want(key, view, fleet, settled=settled)
             if count % BATCH == 0:
                 await asyncio.sleep(0)
                 if self._view is not view:
                     self.look_at(keys[count:])  # by the newer pass
                     return
+
+    def _want(self, key: Key, view: View, fleet: Fleet, *, settled: bool) -> None:
+        wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
+        if wanted is not None:
+            self._scheduler.want(
+                wanted.key,
+                uid=wanted.uid,
+                desired=wanted.status,
+                written=wanted.written,
+                settled=wanted.settled,
+                now=self._monotonic(),
+            )
+            self._ready.set()
 
     def _believes(self, fleet: Fleet) -> bool:
         """Whether a missing gateway is a fact: not right after the start, and not for a moment between two pods."""
@@ -249,6 +252,10 @@ class Reporter:
             if version >= entry.resource_version:
                 entry.resource_version = version
                 entry.status = status
+        if self._view is not None and self._scheduler.overtaken(write):
+            # What was computed meanwhile knew nothing of this write: its conditions would seem to be younger.
+            fleet = self._fleet()
+            self._want(write.key, self._view, fleet, settled=self._believes(fleet))
         self._scheduler.succeeded(write, status=status, now=self._monotonic(), seconds=seconds)
         for occurrence in occurrences(write.key, write.uid, before=write.before, after=write.after):
             self._recorder.record(occurrence)

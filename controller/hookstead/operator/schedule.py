@@ -231,6 +231,11 @@ class Scheduler:
             times.append(max(now + self._other_pace.wait(now), self._pause_until))
         return min((time for time in times if time < math.inf), default=None)
 
+    def overtaken(self, write: Write) -> bool:
+        """Whether the object was given another status to have while this write was under way."""
+        entry = self._entries.get(write.key)
+        return entry is not None and entry.uid == write.uid and entry.desired != write.desired
+
     def succeeded(self, write: Write, *, status: bytes, now: float, seconds: float) -> None:
         """The API server took the write within `seconds`, and has `status` now."""
         self._ended(write, now)

@@ -308,3 +308,16 @@ def test_writes_to_objects_that_are_gone_give_their_place_back() -> None:
             taken += 1
             desk.scheduler.abandoned(write, now=now)
     assert taken == 300
+
+
+def test_a_write_is_overtaken_when_the_object_is_to_say_something_else_meanwhile() -> None:
+    made = Scheduler(jitter=lambda: 0.0)
+    key = Key(Kind.CHANNEL, "a")
+    made.want(key, uid="u", desired={"observedGeneration": 1}, written=b"{}", settled=True, now=0.0)
+    write = made.take(0.0)
+    assert write is not None
+    assert not made.overtaken(write)
+    made.want(key, uid="u", desired={"observedGeneration": 1, "endpoints": 1}, written=b"{}", settled=True, now=0.1)
+    assert made.overtaken(write)
+    made.want(key, uid="another", desired={"observedGeneration": 1}, written=b"{}", settled=True, now=0.2)
+    assert not made.overtaken(write)
