@@ -33,9 +33,12 @@ from contract.processes import Receiver, Reply, ask, environment_variables, unti
 MAIN: Final = "import sys\nfrom hookstead.cli.main import main\nsys.exit(main())"
 HASTE: Final = """
 import hookstead.operator.feed as feed
+import hookstead.operator.guard as guard
 import hookstead.operator.kube as kube
 import hookstead.operator.run as run
 feed.INACTIVITY_SECONDS = 4.0
+guard.SECOND_LOOK_SECONDS = 6.0
+guard.RETRY_SECONDS = 2.0
 kube.TIMEOUT_SECONDS = 4.0
 run.CREDENTIALS_SECONDS = 1.0
 """

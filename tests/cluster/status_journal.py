@@ -64,7 +64,10 @@ class StatusJournal:
             if entry.event == "DELETED":
                 before.pop(entry.key, None)
                 continue
-            found += [f"{'/'.join(entry.key)}: {one}" for one in faults(entry.body, before.get(entry.key))]
+            was = before.get(entry.key)
+            found += [
+                f"{'/'.join(entry.key)}: {one}; {_told(was)} -> {_told(entry.body)}" for one in faults(entry.body, was)
+            ]
             before[entry.key] = entry.body
         return found
 
@@ -107,6 +110,16 @@ class StatusJournal:
 
     def close(self) -> None:
         self._closing.set()
+
+
+def _told(body: dict[str, Any] | None) -> str:
+    """For a failure: the version, and what the conditions say since when."""
+    if body is None:
+        return "nothing"
+    said = (body.get("status") or {}).get("conditions") or ()
+    words = ", ".join(f"{item['type']}={item['reason']}@{item['lastTransitionTime'][11:19]}" for item in said)
+    meta = body["metadata"]
+    return f"{meta['resourceVersion']} (generation {meta['generation']}: {words})"
 
 
 @contextlib.contextmanager
