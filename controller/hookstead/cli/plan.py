@@ -33,6 +33,7 @@ from hookstead.cli.plan_sides import (
     from_revision,
     merged,
     namespace_of_context,
+    nearest_folder,
     pending_of,
     resolve,
     sides,
@@ -134,6 +135,8 @@ def make(given: argparse.Namespace, *, now_ms: int) -> Plan:
         given.namespace = namespace_of_context(from_flags(given)) if given.against == LIVE else "default"
     new = _wanted(given)
     old = _present(given, sorted(new.objects) or [given.namespace])
+    if not _is_there(given.path) and not old.objects:
+        raise UsageError(f"hookstead plan: {given.path}: no such file or folder, neither now nor at {given.against}")
     spaces = sorted({*old.objects, *new.objects})
     asks_a_gateway = given.server is not None or given.with_traffic is not None
     if asks_a_gateway and len(spaces) > 1:
@@ -163,7 +166,16 @@ def make(given: argparse.Namespace, *, now_ms: int) -> Plan:
     )
 
 
+def _is_there(path: str) -> bool:
+    return path == "-" or Path(path).exists()
+
+
 def _wanted(given: argparse.Namespace) -> Source:
+    """What shall be; nothing where the path is gone, which a revision may still have."""
+    if not _is_there(given.path):
+        if given.against == LIVE or _is_path(given.against):
+            raise UsageError(f"hookstead plan: {given.path}: no such file or folder")
+        return Source(label=f"{given.path}, which is gone")
     is_kustomization = any((Path(given.path) / name).exists() for name in KUSTOMIZATIONS)
     if given.kustomize and not is_kustomization:
         raise UsageError(f"hookstead plan: --kustomize: {given.path} has no kustomization.yaml")
@@ -174,16 +186,19 @@ def _present(given: argparse.Namespace, spaces: Sequence[str]) -> Source:
     against = given.against
     if against == LIVE:
         return from_cluster(from_flags(given), spaces)
-    path = Path(given.path)
-    folder = path if path.is_dir() else path.parent
-    looks_like_a_path = against.startswith(("./", "../", "/")) or against in (".", "..")
-    if not looks_like_a_path and given.path != "-" and resolve(against, folder) is not None:
+    folder = nearest_folder(Path(given.path).resolve())
+    if not _is_path(against) and given.path != "-" and resolve(against, folder) is not None:
         return from_revision(given.path, against, namespace=given.namespace, kustomize=given.kustomize)
     if Path(against).exists():
         return from_path(against, namespace=given.namespace, kustomize=given.kustomize)
     if given.path == "-":
         raise UsageError(f"hookstead plan: --against {against}: with - for PATH it must be `live`, or a file or folder")
     return from_revision(given.path, against, namespace=given.namespace, kustomize=given.kustomize)
+
+
+def _is_path(against: str) -> bool:
+    """Whether it is written as a path, so that it can be nothing else."""
+    return against.startswith(("./", "../", "/")) or against in (".", "..")
 
 
 class _Space:

@@ -88,7 +88,7 @@ def from_revision(path: str, revision: str, *, namespace: str, kustomize: bool) 
     The repository is only read: the files go to a temporary folder through an index of its own.
     """
     place = Path(path).resolve()
-    folder = place if place.is_dir() else place.parent
+    folder = nearest_folder(place)
     commit = resolve(revision, folder)
     if commit is None:
         raise UsageError(
@@ -107,8 +107,16 @@ def from_revision(path: str, revision: str, *, namespace: str, kustomize: bool) 
     return replace(source, unreadable=shown)
 
 
+def nearest_folder(place: Path) -> Path:
+    """The folder of a path, or the nearest above it that is there: the path may have been deleted."""
+    return next(one for one in (place, *place.parents) if one.is_dir())
+
+
 def resolve(revision: str, folder: Path) -> str | None:
-    """The commit that a revision names; None if it names none, or this is no repository."""
+    """The commit that a revision names; None if it names none, or this is no repository.
+
+    Raises CommandError where git refuses to look: a repository of another user's, as in a job's container.
+    """
     if revision.startswith("-") or shutil.which("git") is None:
         return None
     found = subprocess.run(
@@ -118,6 +126,8 @@ def resolve(revision: str, folder: Path) -> str | None:
         check=False,
         stdin=subprocess.DEVNULL,
     )
+    if "dubious ownership" in found.stderr:
+        raise CommandError(f"git: {found.stderr.strip()}")
     return found.stdout.strip() or None if found.returncode == 0 else None
 
 

@@ -234,6 +234,7 @@ def gitlab_script() -> str:
 def test_a_pull_request_on_github_is_validated_and_planned(pipeline: Pipeline) -> None:
     steps = github_steps()
     variables = {"OVERLAY": "examples/gitops/overlays/dev", "GITHUB_BASE_REF": "main"}
+    variables["GITHUB_WORKSPACE"] = str(pipeline.folder)
     pipeline.change("base/endpoints.yaml", "    - order.*", "    - order.created")
     done = pipeline.run(steps["Validate"], **variables)
     assert (done.returncode, done.stderr) == (0, "")

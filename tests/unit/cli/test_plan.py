@@ -405,6 +405,20 @@ def test_a_path_that_was_not_there_yet_is_all_new(repository: Repository, site: 
     assert "+ WebhookEnvironment default" in out
 
 
+def test_a_folder_that_was_deleted_loses_everything(repository: Repository, site: Site) -> None:
+    repository.commit(hooks__a=ENVIRONMENT + "---\n" + endpoint())
+    hooks = repository.folder / "hooks"
+    (hooks / "a.yaml").unlink()
+    hooks.rmdir()
+    code, out, _ = site.run(str(hooks), "--against", "main")
+    assert code == 0
+    assert "- WebhookEnvironment default" in out
+    assert "- WebhookEndpoint acme" in out
+    code, _, err = site.run(str(repository.folder / "never"), "--against", "main")
+    assert code == 2
+    assert "no such file or folder, neither now nor at main" in err
+
+
 def test_a_single_file_can_be_compared_with_a_revision(repository: Repository, site: Site) -> None:
     repository.commit(a=ENVIRONMENT + "---\n" + endpoint())
     (repository.folder / "a.yaml").write_text(ENVIRONMENT)
