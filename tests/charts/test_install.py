@@ -122,6 +122,25 @@ def test_people_get_their_rights_from_the_clusters_own_roles(cluster: ApiServer)
         assert not _verbs(cluster, "admin", f"{kind}/status") & {"update", "patch"}
 
 
+def test_a_namespaces_admin_may_let_a_service_publish(cluster: ApiServer) -> None:
+    """RBAC lets nobody grant what he does not hold; the aggregated role holds it."""
+    namespace = cluster.create_namespace("granting")
+    cluster.kubectl("create", "rolebinding", "bob", "--clusterrole=admin", "--user=bob", namespace=namespace)
+    words = ("create", "role", "publishes", "--verb=publish", "--resource=webhookeventtypes.hookstead.dev")
+
+    def granted() -> bool:
+        try:
+            return bool(cluster.kubectl(*words, "--resource-name=order-created", namespace=namespace, user="bob"))
+        except KubectlError as error:
+            if "forbidden" not in error.stderr:
+                raise
+            return False
+
+    until(granted, what="bob grants publish")
+    with pytest.raises(KubectlError, match="forbidden"):
+        cluster.kubectl("get", "role", "publishes", namespace=namespace, user="alice")
+
+
 def _verbs(cluster: ApiServer, role: str, resource: str) -> set[str]:
     rules = cluster.request("GET", f"{RBAC}/clusterroles/{role}")["rules"]
     return {
