@@ -158,6 +158,34 @@ def test_what_changes_is_shown_as_it_happens(hooks: Hooks, receiver: Receiver) -
     assert (following.returncode, err) == (130, "")
 
 
+def test_who_follows_waits_for_a_gateway_that_restarts(folder: Path, tmp_path: Path, receiver: Receiver) -> None:
+    (folder / "acme.yaml").write_text(endpoint("acme", receiver.url + "/acme"))
+    with Dev(folder, state=tmp_path / "state") as first:
+        address = first.url.removeprefix("http://")
+        first.publish("order.created", {})
+        following = subprocess.Popen(
+            [sys.executable, "-m", "hookstead.cli.kubectl_hooks", "deliveries", "-f", "-o", "name"],
+            env=environment(HOOKSTEAD_SERVER=first.url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert following.stdout is not None
+            assert following.stderr is not None
+            known = {following.stdout.readline()}
+            assert first.stop() == 0
+            assert "Looking for a gateway for 60 s." in following.stderr.readline()
+            with Dev(folder, "--listen", address, state=tmp_path / "state") as second:
+                second.publish("order.created", {})
+                while (line := following.stdout.readline()) in known:
+                    pass
+                assert line.startswith("delivery/dlv_")
+        finally:
+            following.kill()
+            following.communicate(timeout=WAIT_SECONDS)
+
+
 def test_events_that_come_are_shown_as_they_come(hooks: Hooks) -> None:
     following = subprocess.Popen(
         [sys.executable, "-m", "hookstead.cli.kubectl_hooks", "events", "-w", "-o", "name"],

@@ -45,11 +45,11 @@ def run(given: argparse.Namespace) -> int:
     if given.endpoint is not None and given.selector is not None:
         raise UsageError("kubectl hooks deliveries: --endpoint and --selector: give one of them")
     endpoints = endpoints_with(given)
+    if given.id is None:
+        run_list(given, LISTING, endpoints=endpoints)
+        return OK
     with connect(given) as gateway:
-        if given.id is None:
-            run_list(gateway, given, LISTING, endpoints=endpoints)
-        else:
-            _show_one(gateway.get("deliveries", given.id.removeprefix("delivery/")), given.output)
+        _show_one(gateway.get("deliveries", given.id.removeprefix("delivery/")), given.output)
     return OK
 
 

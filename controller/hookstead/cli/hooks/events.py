@@ -32,11 +32,11 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Print a list, or one event."""
+    if given.id is None:
+        run_list(given, LISTING)
+        return OK
     with connect(given) as gateway:
-        if given.id is None:
-            run_list(gateway, given, LISTING)
-        else:
-            _show_one(gateway.get("events", given.id.removeprefix("event/")), given.output)
+        _show_one(gateway.get("events", given.id.removeprefix("event/")), given.output)
     return OK
 
 

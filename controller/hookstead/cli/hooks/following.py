@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hookstead.cli.client import PAGE, Gateway, RefusedError
 from hookstead.cli.outcome import CommandError
@@ -39,7 +39,10 @@ class Changes:
     def __init__(
         self, gateway: Gateway, listing: Listing, query: dict[str, Any], endpoints: Sequence[str] | None
     ) -> None:
-        self._gateway: Final = gateway
+        self.gateway = gateway
+        """May be replaced by another one: what was shown stays known."""
+        self.looked_at = time.monotonic()
+        """When the gateway answered last."""
         self._listing: Final = listing
         self._query: Final = {name: value for name, value in query.items() if name != "until"}
         self._endpoints: Final = None if endpoints is None else frozenset(endpoints)
@@ -65,7 +68,7 @@ class Changes:
         known: set[str] = set()
         cursor = None
         for _ in range(pages):
-            page = self._gateway.get(self._listing.path, **self._query, limit=PAGE, cursor=cursor)
+            page = self.gateway.get(self._listing.path, **self._query, limit=PAGE, cursor=cursor)
             items = page.get("items", [])
             unknown = sum(item["id"] not in self._seen for item in items)
             known.update(str(item["id"]) for item in items)
@@ -73,6 +76,7 @@ class Changes:
             cursor = page.get("nextCursor")
             if cursor is None or unknown < len(items):
                 break
+        self.looked_at = time.monotonic()
         return news, known
 
     def _by_id(self, identifiers: Iterable[str]) -> list[Item]:
@@ -82,7 +86,7 @@ class Changes:
         found: list[Item] = []
         for identifier in identifiers:
             with contextlib.suppress(RefusedError):  # gone, or none of ours
-                item = self._gateway.get(self._listing.path, identifier)
+                item = self.gateway.get(self._listing.path, identifier)
                 item.pop("attempts", None)
                 if self._is_wanted(item) and admits(item, self._query) and self._is_news(item):
                     found.append(item)
@@ -106,9 +110,9 @@ class Changes:
 _NEVER: Final = object()
 
 
-def follow(gateway: Gateway, changes: Changes, rows: Rows) -> None:
+def follow(changes: Changes, rows: Rows) -> NoReturn:
     """Print changes until interrupted. Raises CommandError when the gateway is gone."""
-    activity = Activity(gateway)
+    activity = Activity(changes.gateway)
     while True:
         rows.add(changes.since_last(activity.next()))
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hookstead.cli.client import RefusedError
 from hookstead.cli.flags import Arity, Flag, whole
-from hookstead.cli.hooks.connection import SINCE, UNTIL
+from hookstead.cli.hooks.connection import SINCE, UNTIL, connect
 from hookstead.cli.hooks.following import Changes, follow
+from hookstead.cli.outcome import CommandError, say
 from hookstead.cli.table import Column, Item, Rows, show
 
 if TYPE_CHECKING:
@@ -27,6 +31,10 @@ FOLLOW: Final = Flag(
 )
 WATCH: Final = Flag(name="watch", short="w", arity=Arity.SWITCH, default=False, help="the same as --follow")
 DEFAULT_LIMIT: Final = 50
+PATIENCE_SECONDS: Final = 60.0
+"""How long somebody who follows waits for a gateway after the one that answered is gone: a rollout, a restart."""
+RETRY_SECONDS: Final = 1.0
+_DRAINING: Final = 503
 FOLLOWED_LIMIT: Final = 10
 """Of what was there before; whoever follows wants to see what comes."""
 PAGING: Final = (
@@ -62,21 +70,48 @@ class Listing:
         return {name: getattr(given, flag) for flag, name in named.items() if getattr(given, flag) is not None}
 
 
-def run_list(
-    gateway: Gateway, given: argparse.Namespace, listing: Listing, *, endpoints: Sequence[str] | None = None
-) -> None:
+def run_list(given: argparse.Namespace, listing: Listing, *, endpoints: Sequence[str] | None = None) -> None:
     """Print the list, and what comes after it where that was asked for. `endpoints`: of these only."""
     query = listing.query(given)
     goes_on = given.follow or given.watch
     most = given.limit if given.limit is not None else FOLLOWED_LIMIT if goes_on else DEFAULT_LIMIT
-    if not goes_on:
+    with connect(given) as gateway:
         found = _items(gateway, listing.path, query, most=most, endpoints=endpoints)
-        show(list(found), listing.columns, output=given.output, name=listing.name)
-        return
-    changes = Changes(gateway, listing, query, endpoints)
-    rows = Rows(listing.columns, output=given.output, name=listing.name)
-    rows.add(changes.begin(_items(gateway, listing.path, query, most=most, endpoints=endpoints)))
-    follow(gateway, changes, rows)
+        if not goes_on:
+            show(list(found), listing.columns, output=given.output, name=listing.name)
+            return
+        changes = Changes(gateway, listing, query, endpoints)
+        rows = Rows(listing.columns, output=given.output, name=listing.name)
+        rows.add(changes.begin(found))
+        lost = _follow(changes, rows)
+    while True:
+        say(f"{lost} Looking for a gateway for {PATIENCE_SECONDS:g} s.")
+        lost = _again(given, changes, rows, lost)
+
+
+def _follow(changes: Changes, rows: Rows) -> CommandError:
+    """Follow until the gateway is gone; what it was that told so. Raises RefusedError."""
+    try:
+        follow(changes, rows)
+    except RefusedError as refused:
+        if refused.status != _DRAINING:
+            raise
+        return refused
+    except CommandError as lost:
+        return lost
+
+
+def _again(given: argparse.Namespace, changes: Changes, rows: Rows, lost: CommandError) -> CommandError:
+    """Connect to a gateway that took the lost one's place, and follow that. Raises CommandError when none comes."""
+    before = changes.looked_at
+    while changes.looked_at == before:
+        if time.monotonic() - before > PATIENCE_SECONDS:
+            raise lost
+        time.sleep(RETRY_SECONDS)
+        with contextlib.suppress(CommandError), connect(given) as gateway:
+            changes.gateway = gateway
+            lost = _follow(changes, rows)
+    return lost
 
 
 def _items(
