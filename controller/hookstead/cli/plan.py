@@ -24,6 +24,7 @@ from hookstead.cli.hooks.connection import (
 )
 from hookstead.cli.hooks.kubectl import from_flags
 from hookstead.cli.outcome import FINDINGS, OK
+from hookstead.cli.plan_gateway import NOTE, observed, opened
 from hookstead.cli.plan_report import EnvironmentPlan, Plan, PlanFinding, as_json, findings_of
 from hookstead.cli.plan_sides import (
     KUSTOMIZATIONS,
@@ -69,8 +70,9 @@ COMMAND: Final = Command(
         "channels they start and stop to get, keys that stop signing, pending deliveries that end, schemas that break."
     ),
     epilog=(
-        "PATH is what shall be, --against what is: `live` (the cluster's namespace), a Git revision, or a file or\n"
-        "folder (write ./name where a revision has the same name). Exit codes: 0, 1 where something breaks, 2 usage."
+        "PATH is what shall be, --against what is: `live` (the cluster's namespace, or the gateway at --server where no\n"
+        "--kubeconfig or --context is given), a Git revision, or a file or folder (write ./name where a revision has\n"
+        "the same name). Exit codes: 0, 1 where something breaks, 2 usage."
     ),
     arguments=(Argument(name="PATH", help="file, folder (.yaml and .yml, subfolders included), or - for stdin"),),
     flags=(
@@ -132,12 +134,13 @@ def run(given: argparse.Namespace) -> int:
 def make(given: argparse.Namespace, *, now_ms: int) -> Plan:
     """The plan that the flags ask for. Raises UsageError, CommandError."""
     if given.namespace is None:
-        given.namespace = namespace_of_context(from_flags(given)) if given.against == LIVE else "default"
+        asks_kubectl = given.against == LIVE and not _is_told_by_gateway(given)
+        given.namespace = namespace_of_context(from_flags(given)) if asks_kubectl else "default"
     new = _wanted(given)
     old = _present(given, sorted(new.objects) or [given.namespace])
     if not _is_there(given.path) and not old.objects:
         raise UsageError(f"hookstead plan: {given.path}: no such file or folder, neither now nor at {given.against}")
-    spaces = sorted({*old.objects, *new.objects})
+    spaces = sorted({*old.objects, *new.objects}) or [given.namespace]
     asks_a_gateway = given.server is not None or given.with_traffic is not None
     if asks_a_gateway and len(spaces) > 1:
         raise UsageError(
@@ -149,8 +152,10 @@ def make(given: argparse.Namespace, *, now_ms: int) -> Plan:
     findings = [PlanFinding(severity=Severity.ERROR, rule=UNREADABLE, message=text) for text in new.unreadable]
     environments = []
     with connect(given) if asks_a_gateway else contextlib.nullcontext() as gateway:
-        for space in spaces:
-            one = _Space(space, old.objects.get(space, ()), new.objects.get(space, ()), is_pruned=given.prune)
+        for name in spaces:
+            one = _Space(name, old.objects.get(name, ()), new.objects.get(name, ()), is_pruned=given.prune)
+            if gateway is not None and _is_told_by_gateway(given):
+                one.ask(gateway)
             changes = difference(one.old, one.new, now_ms=now_ms)
             traffic = None if gateway is None else _traffic(given, gateway, one, notes, now_ms)
             pending = _pending(changes, one, gateway)
@@ -184,6 +189,8 @@ def _wanted(given: argparse.Namespace) -> Source:
 
 def _present(given: argparse.Namespace, spaces: Sequence[str]) -> Source:
     against = given.against
+    if _is_told_by_gateway(given):
+        return Source(label=f"what the gateway at {given.server} runs")
     if against == LIVE:
         return from_cluster(from_flags(given), spaces)
     folder = nearest_folder(Path(given.path).resolve())
@@ -194,6 +201,11 @@ def _present(given: argparse.Namespace, spaces: Sequence[str]) -> Source:
     if given.path == "-":
         raise UsageError(f"hookstead plan: --against {against}: with - for PATH it must be `live`, or a file or folder")
     return from_revision(given.path, against, namespace=given.namespace, kustomize=given.kustomize)
+
+
+def _is_told_by_gateway(given: argparse.Namespace) -> bool:
+    """Whether `live` is a gateway by itself, such as `hookstead dev`: where it is named, and no cluster is."""
+    return given.against == LIVE and given.server is not None and not (given.kubeconfig or given.context)
 
 
 def _is_path(against: str) -> bool:
@@ -210,8 +222,14 @@ class _Space:
         self.old: Side
         self.new: Side
         self._assembled: Assembled
+        self._is_told_by_gateway = False
         kept = new if is_pruned else merged(old, new)
         self.old, self.new, self._assembled, self._is_assumed = sides(old, kept, namespace=name)
+
+    def ask(self, gateway: Gateway) -> None:
+        """Take for the old side what a gateway tells of itself."""
+        self.old, self.new = observed(gateway, self.new), opened(self.new)
+        self._is_told_by_gateway, self._is_assumed = True, False
 
     def complaints(self) -> list[PlanFinding]:
         """What the new manifests hold that no API server would take as it is, and that is no object of ours."""
@@ -234,6 +252,8 @@ class _Space:
         notes = []
         if self._is_assumed:
             notes.append(f"Namespace {self.name} has no WebhookEnvironment here: an Enabled one was assumed.")
+        if self._is_told_by_gateway:
+            return [NOTE]
         if is_live:
             notes.append("Secrets in the cluster were not read: whether their content changes is not known.")
         named = sorted(name for name in self.new.assumed if not name.endswith("-signing"))
@@ -267,6 +287,7 @@ def _traffic(
         space.new.config,
         since=point(now)(given.with_traffic),
         limit=given.traffic_limit,
+        as_it_was=_is_told_by_gateway(given),
     )
     if is_cut:
         notes.append(f"There were more than {given.traffic_limit} events: only the newest were replayed.")

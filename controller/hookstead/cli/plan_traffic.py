@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,10 +19,13 @@ _GONE: Final = (404, 410)
 
 
 def replay(
-    gateway: Gateway, old: DeliveryConfig, new: DeliveryConfig, *, since: str, limit: int
+    gateway: Gateway, old: DeliveryConfig, new: DeliveryConfig, *, since: str, limit: int, as_it_was: bool = False
 ) -> tuple[Forecast, bool]:
-    """Counts of the newest `limit` events since a time (RFC 3339), and whether there were more. Raises CommandError."""
-    forecaster = Forecaster(old, new)
+    """Counts of the newest `limit` events since a time (RFC 3339), and whether there were more.
+
+    `as_it_was`: what came of them before is read from their deliveries instead of from `old`. Raises CommandError.
+    """
+    forecaster = Forecaster(old, new, became=_became(gateway, since) if as_it_was else None)
     is_cut = False
     for number, item in enumerate(gateway.items("events", limit=limit + 1, since=since)):
         if number == limit:
@@ -32,6 +36,14 @@ def replay(
             event = replace(event, data=_payload(gateway, event.id))
         forecaster.add(event)
     return forecaster.result(), is_cut
+
+
+def _became(gateway: Gateway, since: str) -> dict[str, set[str]]:
+    """The endpoints that got a delivery of each event."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for item in gateway.items("deliveries", limit=None, since=since):
+        found[item["eventId"]].add(item["endpoint"])
+    return found
 
 
 def pending(gateway: Gateway) -> dict[str, int]:

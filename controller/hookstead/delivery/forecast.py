@@ -7,6 +7,7 @@ change's alone and nothing that happened in between.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,10 +59,13 @@ class PayloadNeeded(Exception):
 
 
 class Forecaster:
-    """Counts events one by one."""
+    """Counts events one by one. `became`: the endpoints that got each event, by its id, instead of routing by `old`."""
 
-    def __init__(self, old: DeliveryConfig, new: DeliveryConfig) -> None:
+    def __init__(
+        self, old: DeliveryConfig, new: DeliveryConfig, *, became: Mapping[str, Collection[str]] | None = None
+    ) -> None:
         validators = ValidatorCache()
+        self._became: Final = became
         self._old: Final = Router(old)
         self._new: Final = Router(new)
         self._old_catalog: Final = Catalog(old, validators)
@@ -115,7 +119,10 @@ class Forecaster:
         )
 
     def _judge(self, event: SeenEvent) -> tuple[set[str], set[str], bool]:
-        before = self._routed(self._old, event)
+        if self._became is None:
+            before = self._routed(self._old, event)
+        else:
+            before = set(self._became.get(event.id, ()))
         if self._is_refused(event):
             return before, set(), True
         return before, self._routed(self._new, event), False

@@ -56,6 +56,55 @@ def test_what_was_seen_is_replayed_against_the_changed_folder_and_what_waits_is_
     assert "| paused | 2 | 0 | 0 | 2 |" in markdown
 
 
+def test_what_a_gateway_tells_of_itself_is_live_where_no_cluster_is_named(
+    folder: Path, tmp_path: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "acme.yaml").write_text(endpoint("acme", receiver.url + "/acme"))
+    (folder / "paused.yaml").write_text(endpoint("paused", receiver.url + "/paused", state="Paused"))
+    (folder / "types.yaml").write_text(
+        event_type("order.created", schema={"type": "object", "properties": {"id": {"type": "string"}}})
+    )
+    wanted = tmp_path / "wanted"
+    shutil.copytree(folder, wanted)
+    with Dev(folder, state=tmp_path / "state") as dev:
+        for number in range(3):
+            dev.publish("order.created", {"id": str(number)})
+
+        def plan() -> tuple[int, dict[str, Any]]:
+            arguments = ["plan", str(wanted), "--against", "live", "--server", dev.url, "--with-traffic", "1h"]
+            code = main([*arguments, "-o", "json"])
+            out, err = capsys.readouterr()
+            assert err == ""
+            return code, json.loads(out)
+
+        code, same = plan()
+        (wanted / "paused.yaml").unlink()
+        (wanted / "acme.yaml").write_text(
+            endpoint("acme", receiver.url + "/acme", state="Disabled", delivery={"timeoutSeconds": 3})
+        )
+        (wanted / "fresh.yaml").write_text(endpoint("fresh", receiver.url + "/fresh"))
+        (wanted / "types.yaml").write_text(
+            event_type("order.created", schema={"type": "object", "properties": {"id": {"type": "integer"}}})
+        )
+        failed, changed = plan()
+    assert code == 0
+    assert same["before"] == f"what the gateway at {dev.url} runs"
+    (environment,) = same["environments"]
+    assert [environment["changes"][key] for key in ("objects", "endpoints", "eventTypes")] == [[], [], []]
+    assert all(one["added"] == one["lost"] == 0 for one in environment["traffic"]["endpoints"])
+    assert same["notes"][0].startswith("A gateway does not tell what endpoints select")
+    assert failed == 1
+    assert [one["rule"] for one in changed["findings"]] == ["BreakingSchemaChange"]
+    (environment,) = changed["environments"]
+    fates = {one["name"]: (one["fate"], one["pending"]) for one in environment["changes"]["endpoints"]}
+    assert fates == {"acme": ("Changed", "Cancelled"), "fresh": ("Gained", None), "paused": ("Lost", "Cancelled")}
+    assert environment["pending"]["paused"] == 3
+    (acme,) = [one for one in environment["changes"]["endpoints"] if one["name"] == "acme"]
+    assert {"field": "delivery.timeoutSeconds", "before": 15, "after": 3} in acme["fields"]
+    counts = {one["name"]: (one["added"], one["lost"]) for one in environment["traffic"]["endpoints"]}
+    assert counts == {"acme": (0, 3), "fresh": (3, 0), "paused": (0, 3)}
+
+
 def test_a_gateway_that_is_not_there_is_an_error_that_names_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
