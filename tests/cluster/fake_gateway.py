@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any, Final, Self
 
 import msgspec
@@ -34,6 +35,8 @@ class FakeGateway:
         self.config: Any = None
         """The DeliveryConfig that was pushed last; Any, so that a test may look inside without asking for None."""
         self.running: Running = Running(instance=INSTANCE, version=VERSION)
+        self.history: list[tuple[float, dict[str, int]]] = []
+        """When which generation of each endpoint came to be in force (monotonic seconds)."""
         self.pushes: list[tuple[str, str]] = []
         """Epoch and hash of every push that arrived, refused ones too."""
         self.frozen = False
@@ -147,6 +150,8 @@ class FakeGateway:
         assert digest(document) == hashed
         self.config = decode(document)
         self.running = msgspec.structs.replace(self.running, hash=hashed, epoch=epoch)
+        generations = {item.identity.name: item.identity.generation for item in self.config.endpoints}
+        self.history.append((time.monotonic(), generations))
         self._tell()
         return self._answer(self.running)
 
