@@ -10,9 +10,8 @@ import binascii
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from hookstead.config.compile import Rejected, SecretObject
+from hookstead.operator.compact import canonical
 from hookstead.operator.manifests import read_manifest
 from hookstead.resources.kinds import RECONCILE_ANNOTATION, SECRET_LABEL, Kind
 from hookstead.resources.secret import Secret
@@ -23,18 +22,15 @@ if TYPE_CHECKING:
     from hookstead.operator.kube import Listing
     from hookstead.resources.kinds import Meta, Resource
 
-_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _NO_STATUS: Final = b"{}"
-
-
-def canonical(status: object) -> bytes:
-    """A status as bytes that compare equal exactly when the statuses do."""
-    return _ENCODER.encode(status)
 
 
 @dataclass(slots=True)
 class Entry:
-    """One object as it was last seen. `status` is canonical JSON; `resource_version` orders what was seen of it."""
+    """One object as it was last seen. `status` is what `compact.canonical` made of it.
+
+    `resource_version` orders what was seen of it.
+    """
 
     item: Resource | Rejected
     resource_version: int

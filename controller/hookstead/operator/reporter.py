@@ -8,9 +8,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from hookstead.config.status import PROGRAMMED
+from hookstead.operator.compact import canonical
 from hookstead.operator.events import occurrences
 from hookstead.operator.kube import Conflict, Forbidden, Invalid, KubeClient, KubeError, NotFound, Throttled, kind_path
-from hookstead.operator.objects import canonical
 from hookstead.operator.statuses import Seen
 from hookstead.resources.kinds import Kind
 

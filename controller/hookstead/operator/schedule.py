@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
-from hookstead.operator.objects import canonical
+from hookstead.operator.compact import canonical, plain
 from hookstead.resources.kinds import Kind
 
 if TYPE_CHECKING:
@@ -299,8 +297,8 @@ class Scheduler:
             entry.urgency = None
             entry.version += 1
             return
-        desired = after if after is not None else msgspec.json.decode(entry.desired)
-        urgency = classify(msgspec.json.decode(entry.written), desired)
+        desired = after if after is not None else plain(entry.desired)
+        urgency = classify(plain(entry.written), desired)
         if urgency is None:
             entry.urgency = None
             entry.version += 1
@@ -364,8 +362,8 @@ class Scheduler:
         entry = self._entries[key]
         urgency = entry.urgency
         assert urgency is not None
-        before = msgspec.json.decode(entry.written)
-        after = msgspec.json.decode(entry.desired)
+        before = plain(entry.written)
+        after = plain(entry.desired)
         entry.in_flight = True
         entry.urgency = None
         entry.version += 1

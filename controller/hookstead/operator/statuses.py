@@ -32,6 +32,7 @@ from hookstead.config.status import (
     event_type_status,
     replay_status,
 )
+from hookstead.operator.compact import plain
 from hookstead.operator.programming import differing
 from hookstead.operator.reports import is_blank, is_blank_activity
 from hookstead.operator.schedule import Key
@@ -238,7 +239,7 @@ class Statuses:
         extra: tuple[Any, ...],
         now: datetime,
     ) -> Status:
-        previous: Status = msgspec.json.decode(entry.status)
+        previous: Status = plain(entry.status)
         heard: Any = (
             self.reports.endpoint(item.identity.name, item.identity.uid)
             if isinstance(item, EndpointConfig)

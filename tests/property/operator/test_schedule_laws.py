@@ -7,10 +7,11 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hookstead.operator.objects import canonical
+from hookstead.operator.compact import canonical
 from hookstead.operator.schedule import Key, Scheduler, Urgency, Write, merge_diff
 from hookstead.resources.kinds import Kind
 
@@ -19,7 +20,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
     max_leaves=6,
 )
-WITHOUT_NULL = VALUES.filter(lambda value: "null" not in canonical(value).decode())
+WITHOUT_NULL = VALUES.filter(lambda value: "null" not in msgspec.json.encode(value).decode())
 OBJECTS = st.dictionaries(st.sampled_from("pqr"), WITHOUT_NULL, max_size=3)
 
 

@@ -6,8 +6,9 @@ import base64
 from typing import Any
 
 from hookstead.config.compile import Rejected, SecretObject
+from hookstead.operator.compact import canonical
 from hookstead.operator.kube import Listed, Listing
-from hookstead.operator.objects import ObjectStore, SecretStore, canonical, secret_object
+from hookstead.operator.objects import ObjectStore, SecretStore, secret_object
 from hookstead.resources.kinds import Kind
 from hookstead.resources.secret import Secret
 

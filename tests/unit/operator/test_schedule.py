@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hookstead.operator.objects import canonical
+from hookstead.operator.compact import canonical
 from hookstead.operator.schedule import WINDOW_SECONDS, Key, Pace, Scheduler, Urgency, Write, classify
 from hookstead.resources.kinds import Kind
 
