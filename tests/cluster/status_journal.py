@@ -36,6 +36,10 @@ class Entry:
     def key(self) -> tuple[str, str]:
         return self.body["kind"], self.body["metadata"]["name"]
 
+    @property
+    def version(self) -> str:
+        return str(self.body["metadata"]["resourceVersion"])
+
 
 @dataclass
 class StatusJournal:
@@ -75,6 +79,7 @@ class StatusJournal:
         """One kind, until it is closed; a watch that ends goes on where it stopped."""
         root = f"/apis/hookstead.dev/v1alpha1/namespaces/{self.namespace}/{plural}"
         version = "0"
+        known: dict[tuple[str, str], str] = {}
         while not self._closing.is_set():
             with contextlib.suppress(OSError, ssl.SSLError, http.client.HTTPException, json.JSONDecodeError):
                 for line in self._stream(f"{root}?watch=1&resourceVersion={version}&timeoutSeconds=60"):
@@ -82,9 +87,12 @@ class StatusJournal:
                     if told["type"] == "ERROR":  # the version is too old by now: from the beginning, some of it again
                         version = "0"
                         break
-                    version = told["object"]["metadata"]["resourceVersion"]
-                    with self._lock:
-                        self.entries.append(Entry(time.monotonic(), told["type"], told["object"]))
+                    entry = Entry(time.monotonic(), told["type"], told["object"])
+                    version = entry.version
+                    if known.get(entry.key) != version:  # else a watch that was begun anew repeats it
+                        known[entry.key] = version
+                        with self._lock:
+                            self.entries.append(entry)
             self._closing.wait(0.1)
 
     def _stream(self, path: str) -> Iterator[bytes]:

@@ -161,3 +161,22 @@ async def test_a_sweep_waits_for_the_end_of_a_re_list() -> None:
     assert server.lists == 0
     await until(lambda: server.lists == 6)
     task.cancel()
+
+
+async def test_what_went_last_of_its_kind_is_found_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kopf says nothing of a list in which nothing is left."""
+    monkeypatch.setattr(sweep, "PERIOD_SECONDS", 0.01)
+    server, objects = Server(), ObjectStore("n")
+    objects.observe(Kind.CHANNEL, None, channel("a"))
+    one = sweeper(server, objects)
+    task = asyncio.create_task(one.run())
+    await until(lambda: one.ghosts == 1)
+    task.cancel()
+    assert objects.kinds[Kind.CHANNEL] == {}
+
+
+@pytest.mark.parametrize(("objects", "seconds"), [(1, 60.0), (1_000, 60.0), (5_000, 300.0), (100_000, 600.0)])
+def test_the_more_there_is_the_more_seldom_it_is_swept(objects: int, seconds: float) -> None:
+    store = ObjectStore("n")
+    store.kinds[Kind.CHANNEL] = dict.fromkeys(map(str, range(objects)))  # type: ignore[assignment]  # only counted
+    assert sweeper(Server(), store)._period() == seconds
