@@ -70,9 +70,9 @@ COMMAND: Final = Command(
         "channels they start and stop to get, keys that stop signing, pending deliveries that end, schemas that break."
     ),
     epilog=(
-        "PATH is what shall be, --against what is: `live` (the cluster's namespace, or the gateway at --server where no\n"
-        "--kubeconfig or --context is given), a Git revision, or a file or folder (write ./name where a revision has\n"
-        "the same name). Exit codes: 0, 1 where something breaks, 2 usage."
+        "PATH is what shall be, --against what is: `live` (the cluster's namespace, or the gateway at --server where\n"
+        "no --kubeconfig or --context is given), a Git revision, or a file or folder (write ./name where a revision\n"
+        "has the same name). Exit codes: 0, 1 where something breaks, 2 usage."
     ),
     arguments=(Argument(name="PATH", help="file, folder (.yaml and .yml, subfolders included), or - for stdin"),),
     flags=(

@@ -103,6 +103,8 @@ class Comparison:
 
     def types(self, before: Reach, after: Reach) -> NameChanges:
         """Event types that an endpoint starts and stops to get, among those that are known."""
+        if before.event_types == after.event_types and self._old.usable == self._new.usable:
+            return NameChanges(before=before.event_types, after=after.event_types)
         had = self._possible(before.event_types, self._old)
         has = self._possible(after.event_types, self._new)
         return NameChanges(
@@ -114,6 +116,8 @@ class Comparison:
 
     def channels(self, before: Reach, after: Reach) -> NameChanges:
         """Channels whose events an endpoint starts and stops to get."""
+        if before.channels == after.channels:
+            return NameChanges(before=before.channels, after=after.channels)
         had = self._channels if before.channels is None else {*before.channels}
         has = self._channels if after.channels is None else {*after.channels}
         opens = after.channels is None and before.channels is not None
