@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hookstead.cli import plan_traffic
+from hookstead.cli import kustomize, plan_traffic
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, namespace, whole
 from hookstead.cli.hooks.connection import (
     AS,
@@ -27,7 +27,6 @@ from hookstead.cli.outcome import FINDINGS, OK
 from hookstead.cli.plan_gateway import NOTE, observed, opened
 from hookstead.cli.plan_report import EnvironmentPlan, Plan, PlanFinding, as_json, findings_of
 from hookstead.cli.plan_sides import (
-    KUSTOMIZATIONS,
     Source,
     from_cluster,
     from_path,
@@ -85,12 +84,7 @@ COMMAND: Final = Command(
             default_text="`default`, with live the context's",
             help="the namespace of objects that name none",
         ),
-        Flag(
-            name="kustomize",
-            arity=Arity.SWITCH,
-            default=False,
-            help="PATH is a kustomization: build both sides with `kubectl kustomize` first",
-        ),
+        kustomize.flag("PATH is a kustomization: build both sides with `kubectl kustomize` first"),
         Flag(
             name="prune",
             arity=Arity.SWITCH,
@@ -181,9 +175,8 @@ def _wanted(given: argparse.Namespace) -> Source:
         if given.against == LIVE or _is_path(given.against):
             raise UsageError(f"hookstead plan: {given.path}: no such file or folder")
         return Source(label=f"{given.path}, which is gone")
-    is_kustomization = any((Path(given.path) / name).exists() for name in KUSTOMIZATIONS)
-    if given.kustomize and not is_kustomization:
-        raise UsageError(f"hookstead plan: --kustomize: {given.path} has no kustomization.yaml")
+    if given.kustomize:
+        kustomize.require(Path(given.path), prog=COMMAND.prog)
     return from_path(given.path, namespace=given.namespace, kustomize=given.kustomize)
 
 

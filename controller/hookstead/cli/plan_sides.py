@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,36 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
 
-import msgspec
-
-from hookstead.cli.assemble import Assembled, Raw, assemble, generated_secret, is_ours, is_secret, namespace_of
+from hookstead.cli.assemble import Assembled, Raw, assemble, is_ours, is_secret, namespace_of
+from hookstead.cli.assumed_secrets import assumed_secrets, without_unknown_tls
 from hookstead.cli.flags import UsageError
 from hookstead.cli.hooks.kubectl import Kubectl
+from hookstead.cli.kustomize import build
 from hookstead.cli.outcome import CommandError
 from hookstead.cli.validate import read_texts
 from hookstead.config.changes import Side
-from hookstead.config.compile import Inputs, Rejected, SecretObject, compile_environment, signing_secret_name
+from hookstead.config.compile import Inputs, compile_environment
 from hookstead.config.model import EnvironmentConfig
 from hookstead.resources.kinds import (
     ENVIRONMENT_NAME,
     GROUP,
     Endpoint,
-    EndpointSpec,
     Environment,
     EnvironmentSpec,
     EnvironmentState,
     EventType,
     Kind,
     Meta,
-    TlsSpec,
 )
 from hookstead.resources.manifests import Unreadable, read_manifests
-from hookstead.resources.secret import Secret
-
-KUSTOMIZATIONS: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-_ASSUMED_URL: Final = b"https://secret.invalid/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +63,6 @@ def from_path(path: str, *, namespace: str, kustomize: bool, label: str | None =
             elif is_ours(found.obj) or is_secret(found.obj):
                 objects[namespace_of(found.obj) or namespace].append(found.obj)
     return Source(label=label or path, objects=objects, unreadable=tuple(unreadable))
-
-
-def build(folder: Path) -> str:
-    """What `kubectl kustomize` makes of a folder. Raises CommandError with its words."""
-    return Kubectl().run("kustomize", str(folder))
 
 
 # ------------------------------------------------------------------------------------------------------------ from Git
@@ -225,12 +211,10 @@ def _environment(namespace: str) -> Environment:
 def _side(inputs: Inputs, assembled: Assembled, last_environment: EnvironmentConfig | None = None) -> Side:
     endpoints = [item for item in inputs.endpoints if isinstance(item, Endpoint)]
     types = [item for item in assembled.items if isinstance(item, EventType)]
-    assumed = _assumed_secrets(endpoints, inputs.secrets)
+    assumed = assumed_secrets(inputs.endpoints, inputs.secrets)
     completed = replace(
         inputs,
-        endpoints=[
-            _without_unknown_tls(item, assumed) if isinstance(item, Endpoint) else item for item in inputs.endpoints
-        ],
+        endpoints=[without_unknown_tls(item, assumed) for item in inputs.endpoints],
         secrets={**assumed, **inputs.secrets},
         last_environment=last_environment,
     )
@@ -240,52 +224,3 @@ def _side(inputs: Inputs, assembled: Assembled, last_environment: EnvironmentCon
         annotations={item.meta.name: item.meta.annotations for item in types},
         assumed=frozenset(assumed),
     )
-
-
-def _assumed_secrets(endpoints: Sequence[Endpoint], known: Mapping[str, SecretObject]) -> dict[str, SecretObject]:
-    """A Secret for each that is named and not there, with contents that will do."""
-    data: dict[str, dict[str, Secret]] = defaultdict(dict)
-    generated: dict[str, SecretObject] = {}
-    for item in endpoints:
-        spec, name = item.spec, signing_secret_name(item.meta.name)
-        if spec.signing is None and name not in known:
-            generated[name] = generated_secret(item.meta.name, uid=item.meta.uid, key=_key(name))
-        for secret, key, value in _contents(spec):
-            if secret not in known:
-                data[secret][key] = Secret(value)
-    secrets = {name: SecretObject(name=name, permitted=True, data=content) for name, content in data.items()}
-    return {**secrets, **generated}
-
-
-def _contents(spec: EndpointSpec) -> Iterator[tuple[str, str, bytes]]:
-    """Secret, key and a content for every reference of an endpoint; what needs certificates gets none."""
-    for name in _tls_names(spec.tls):
-        yield name, "", b""
-    for header in spec.headers:
-        if header.value_from is not None:
-            ref = header.value_from.secret_key_ref
-            yield ref.name, ref.key, b"assumed"
-    for key in spec.signing.keys if spec.signing is not None else ():
-        ref = key.secret_key_ref
-        yield ref.name, ref.key, _key(f"{ref.name}/{ref.key}").reveal()
-    if spec.url_from is not None:
-        ref = spec.url_from.secret_key_ref
-        yield ref.name, ref.key, _ASSUMED_URL
-
-
-def _key(seed: str) -> Secret:
-    """Material that is as good as any, the same for the same Secret."""
-    return Secret(b"whsec_" + base64.b64encode(hashlib.sha256(seed.encode()).digest()))
-
-
-def _tls_names(tls: TlsSpec | None) -> list[str]:
-    refs = () if tls is None else (tls.ca_secret_ref, tls.client_cert_secret_ref)
-    return [ref.name for ref in refs if ref is not None]
-
-
-def _without_unknown_tls(item: Endpoint | Rejected, assumed: Mapping[str, SecretObject]) -> Endpoint | Rejected:
-    """Certificates cannot be assumed, and nothing depends on what they are."""
-    if isinstance(item, Rejected) or not {*_tls_names(item.spec.tls)} & assumed.keys():
-        return item
-    spec: Any = msgspec.structs.replace(item.spec, tls=None)
-    return msgspec.structs.replace(item, spec=spec)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hookstead.cli import scan
+from hookstead.cli import kustomize, scan
 from hookstead.cli.assemble import (
     Assembled,
     Complaint,
@@ -21,6 +21,7 @@ from hookstead.cli.assemble import (
     is_secret,
     namespace_of,
 )
+from hookstead.cli.assumed_secrets import Promised, as_secrets, promised_secrets, without_unknown_tls
 from hookstead.cli.findings import (
     STDIN,
     Checked,
@@ -34,7 +35,7 @@ from hookstead.cli.findings import (
 )
 from hookstead.cli.flags import Argument, Arity, Command, Flag, UsageError, namespace
 from hookstead.cli.hazards import hazards
-from hookstead.cli.outcome import FINDINGS, OK
+from hookstead.cli.outcome import FINDINGS, OK, say
 from hookstead.config.compile import Inputs, compile_environment, signing_secret_name
 from hookstead.config.lint import Notice, Severity, lint, missing_environment
 from hookstead.resources.conditions import Reason
@@ -57,7 +58,7 @@ COMMAND: Final = Command(
     epilog=(
         "Errors exit 1, warnings 0 (1 with --strict). All paths together are taken for what will be applied; that\n"
         "nothing is there is an error. Where no Secret is among them, a missing one is a warning: Secrets usually are\n"
-        "not in Git. For a kustomization: kubectl kustomize FOLDER | hookstead validate -"
+        "not in Git; those that an ExternalSecret or a SealedSecret among them makes are there."
     ),
     arguments=(
         Argument(name="PATH", nargs="+", help="file, folder (.yaml and .yml, subfolders included), or - for stdin"),
@@ -77,6 +78,7 @@ COMMAND: Final = Command(
             default="default",
             help="the namespace of objects that name none",
         ),
+        kustomize.flag("each PATH is a kustomization: check what `kubectl kustomize` makes of it"),
         Flag(name="strict", arity=Arity.SWITCH, default=False, help="exit 1 on warnings too"),
         Flag(
             name="allow-loopback",
@@ -106,11 +108,27 @@ _STAND_IN_KEY: Final = Secret(b"whsec_" + b"A" * 44)
 
 def run(given: argparse.Namespace) -> int:
     """Print the findings; 1 where there are errors."""
-    texts = list(read_texts(given.path))
+    texts = list(_built(given.path) if given.kustomize else read_texts(given.path))
     checked = check_all(given.path, texts, namespace=given.namespace, allow_loopback=given.allow_loopback)
     print(RENDER[given.output](checked))
+    if not given.kustomize and checked.count(Severity.ERROR):
+        _hint_at_kustomizations(given.path)
     failed = checked.count(Severity.ERROR) or (given.strict and checked.count(Severity.WARNING))
     return FINDINGS if failed else OK
+
+
+def _built(paths: Sequence[str]) -> Iterator[tuple[str, str | ValueError]]:
+    """What kubectl makes of each folder. Raises UsageError, CommandError."""
+    for path in paths:
+        kustomize.require(Path(path), prog=COMMAND.prog)
+        yield path, kustomize.build(Path(path))
+
+
+def _hint_at_kustomizations(paths: Sequence[str]) -> None:
+    """An overlay's patches are no whole objects, which looks like a heap of errors."""
+    for path in paths:
+        if path != "-" and kustomize.is_kustomization(Path(path)):
+            say(f"{path} is a kustomization: with --kustomize what kubectl makes of it is checked, not its parts.")
 
 
 def check_all(
@@ -194,13 +212,18 @@ def check(
         by_namespace[namespace_of(manifest.obj) or namespace].append((index, manifest.obj))
     for name, objects in by_namespace.items():
         assembled = assemble(objects, namespace=name)
-        for complaint in _judge(assembled, allow_loopback=allow_loopback):
+        promised = promised_secrets(
+            (manifest.obj for manifest in manifests), namespace=name, default_namespace=namespace
+        )
+        for complaint in _judge(assembled, promised, allow_loopback=allow_loopback):
             findings.append(_locate(manifests[complaint.index], complaint.notice, namespace=name))
     located = in_order(_with_excerpts(findings, dict(texts)))
     return Checked(files=len(texts), objects=len(ours), manifests=len(manifests), findings=located)
 
 
-def _judge(assembled: Assembled, *, allow_loopback: bool | None) -> Iterator[Complaint]:
+def _judge(
+    assembled: Assembled, promised: Mapping[str, Promised], *, allow_loopback: bool | None
+) -> Iterator[Complaint]:
     """The complaints of one namespace."""
     yield from assembled.complaints
     if not assembled.items:
@@ -209,13 +232,24 @@ def _judge(assembled: Assembled, *, allow_loopback: bool | None) -> Iterator[Com
     first = min(assembled.places.values())
     if not inputs.environments:
         yield Complaint(first, missing_environment(assembled.namespace))
-    inputs = _completed(inputs)
+    inputs = _completed(_with_promised(inputs, promised))
     notices = list(lint(inputs, compile_environment(inputs)))
     if allow_loopback is None:
         notices += _loopback_ranges(inputs)
     for notice in notices:
         index = assembled.places.get((notice.problem.kind, notice.problem.name), first)
-        yield Complaint(index, _softened(notice, has_secrets=bool(assembled.secrets)))
+        yield Complaint(index, _softened(notice, has_secrets=bool(assembled.secrets or promised)))
+
+
+def _with_promised(inputs: Inputs, promised: Mapping[str, Promised]) -> Inputs:
+    """With the Secrets that other objects make; their certificates are not known, and not judged."""
+    made = {name: one for name, one in as_secrets(promised, inputs.endpoints).items() if name not in inputs.secrets}
+    permitted = [name for name, one in made.items() if one.permitted]
+    return replace(
+        inputs,
+        endpoints=[without_unknown_tls(item, permitted) for item in inputs.endpoints],
+        secrets={**made, **inputs.secrets},
+    )
 
 
 def _loopback_ranges(inputs: Inputs) -> Iterator[Notice]:

@@ -471,3 +471,76 @@ def test_sarif_is_what_its_official_schema_wants(tmp_path: Path, capsys: pytest.
         main(["validate", str(tmp_path), "-o", "sarif"])
         document = json.loads(capsys.readouterr().out)
         assert [error.message for error in validator.iter_errors(document)] == []
+
+
+# ----------------------------------------------------------------------------- Secrets that others make, kustomizations
+
+TEMPLATE = '  target: {template: {metadata: {labels: {hookstead.dev/endpoint-secret: "true"}}}}\n'
+EXTERNAL = f"""\
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata: {{name: acme-key}}
+spec:
+{TEMPLATE}  data: [{{secretKey: key, remoteRef: {{key: a}}}}]
+"""
+SEALED = """\
+apiVersion: bitnami.com/v1alpha1
+kind: SealedSecret
+metadata: {name: acme-key}
+spec:
+  encryptedData: {key: AgB}
+  template: {metadata: {labels: {hookstead.dev/endpoint-secret: "true"}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (EXTERNAL, []),
+        (SEALED, []),
+        (EXTERNAL.replace("name: acme-key}", "name: other}").replace("target: {", "target: {name: acme-key, "), []),
+        (EXTERNAL.replace("data: [{secretKey: key, remoteRef: {key: a}}]", "dataFrom: [{extract: {key: a}}]"), []),
+        (
+            EXTERNAL.replace(TEMPLATE, "").replace("-key}", "-key, labels: {hookstead.dev/endpoint-secret: 'true'}}"),
+            [],
+        ),
+        (EXTERNAL.replace('"true"', '"no"'), ["error [SecretNotPermitted]"]),
+        (SEALED.replace("hookstead.dev/endpoint-secret", "app"), ["error [SecretNotPermitted]"]),
+        (EXTERNAL.replace("secretKey: key", "secretKey: other"), ["error [SecretKeyMissing]"]),
+        (SEALED.replace("encryptedData: {key: AgB}", "encryptedData: {}"), ["error [SecretKeyMissing]"]),
+        (EXTERNAL.replace("name: acme-key}", "name: acme-key, namespace: elsewhere}"), ["warning [SecretNotFound]"]),
+        (EXTERNAL.replace("name: acme-key}", "name: other}"), ["error [SecretNotFound]"]),
+        ("apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: acme-key}\nspec: [1]\n",
+         ["error [SecretNotPermitted]"]),
+    ],
+)  # fmt: skip
+def test_secrets_that_operators_make_are_there_with_their_keys_and_labels(document: str, expected: list[str]) -> None:
+    lines = found(ENVIRONMENT, SIGNED, document)
+    assert [f"{line.split(': ')[1]} {line.split()[-1]}" for line in lines] == expected
+
+
+def test_certificates_and_urls_of_secrets_that_operators_make_are_not_judged() -> None:
+    everything = endpoint(
+        """
+        urlFrom: {secretKeyRef: {name: acme-key, key: key}}
+        tls: {caSecretRef: {name: acme-key}, clientCertSecretRef: {name: acme-key}}
+        headers: [{name: x-a, valueFrom: {secretKeyRef: {name: acme-key, key: key}}}]
+        """
+    )
+    assert found(ENVIRONMENT, everything, EXTERNAL) == []
+
+
+def test_the_parts_of_a_kustomization_are_not_taken_for_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kustomization.yaml").write_text("patches: [{path: patch.yaml}]\n")
+    (tmp_path / "patch.yaml").write_text(
+        f"{HEAD}kind: WebhookEndpoint\nmetadata: {{name: acme}}\nspec: {{state: Paused}}\n"
+    )
+    assert main(["validate", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"{tmp_path} is a kustomization: with --kustomize what kubectl makes of it is checked, not its parts.\n"
+    )
+    (tmp_path / "kustomization.yaml").unlink()
+    assert main(["validate", str(tmp_path), "--kustomize"]) == 2
+    assert "has no kustomization.yaml" in capsys.readouterr().err
