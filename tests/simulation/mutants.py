@@ -167,7 +167,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Recorder, "_write", write)]
 
 
-@bug("a start does not look for what is pending", 40)
+@bug("a start does not look for what is pending", 134)
 def _() -> Sequence[Patch]:
     def make(new_lane: Any) -> Any:
         def blind(self: Roster, *args: Any) -> Lane:
@@ -180,9 +180,9 @@ def _() -> Sequence[Patch]:
     return [swap(Roster, "_new_lane", make)]
 
 
-@bug("what is given back stays claimed", 8)
+@bug("what is given back stays claimed", 20)
 def _() -> Sequence[Patch]:
-    async def nothing(self: Dispatcher, delivery_ids: list[str]) -> None:
+    async def nothing(self: Dispatcher, delivery_ids: list[str], lane: Lane | None = None) -> None:
         return
 
     return [patch.object(Dispatcher, "_give_back", nothing)]
@@ -298,7 +298,7 @@ def _() -> Sequence[Patch]:
     return _manual_failure(following)
 
 
-@bug("a cancellation forgets what was in flight", 48)
+@bug("a cancellation forgets what was in flight", 67)
 def _() -> Sequence[Patch]:
     def make(reconcile: Any) -> Any:
         def mutant(current: DeliveryStatus, *rest: Any, **options: Any) -> Any:
@@ -333,7 +333,7 @@ def _() -> Sequence[Patch]:
     return [swap(Dispatcher, "cancel", make)]
 
 
-@bug("an erased payload is sent from memory", 0)
+@bug("an erased payload is sent from memory", 45)
 def _() -> Sequence[Patch]:
     return [patch.object(Dispatcher, "erased", lambda self, event_id, endpoints: None)]
 
@@ -394,7 +394,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Rate, "after_restart", classmethod(lambda cls, per_second, now: cls(per_second)))]
 
 
-@bug("an Ordered endpoint gets its deliveries as they are due", 5)
+@bug("an Ordered endpoint gets its deliveries as they are due", 8)
 def _() -> Sequence[Patch]:
     return [
         swap(SQLiteStore, "claim", lambda claim: lambda *args, **rest: claim(*args, **(rest | {"ordered": False}))),
@@ -429,7 +429,7 @@ def _() -> Sequence[Patch]:
     return [swap(booting, "_lanes", make)]
 
 
-@bug("a Retry-After pauses the delivery, not the endpoint", 73)
+@bug("a Retry-After pauses the delivery, not the endpoint", 112)
 def _() -> Sequence[Patch]:
     return _after_failure(lambda options: options.update(retry_after_ms=None))
 
@@ -444,12 +444,12 @@ def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 10**9)]
 
 
-@bug("the circuit opens too early", 82)
+@bug("the circuit opens too early", 94)
 def _() -> Sequence[Patch]:
     return [patch.object(pacing, "CIRCUIT_FAILURES", 5)]
 
 
-@bug("the circuit never closes", 250)
+@bug("the circuit never closes", 406)
 def _() -> Sequence[Patch]:
     def make(after_success: Any) -> Any:
         def sticky(state: Any, *, now_ms: int) -> Any:
@@ -465,7 +465,7 @@ def _() -> Sequence[Patch]:
     return [swap(pacing, "after_success", make)]
 
 
-@bug("an open circuit probes with everything at once", 48)
+@bug("an open circuit probes with everything at once", 158)
 def _() -> Sequence[Patch]:
     def reckless(self: Lane, now_ms: int) -> Wait | None:
         deferred = pacing.deferred_until_ms(self.state, now_ms=now_ms)
@@ -474,7 +474,7 @@ def _() -> Sequence[Patch]:
     return [patch.object(Lane, "_scheduled_may_start", reckless)]
 
 
-@bug("an expired key signs", 14)
+@bug("an expired key signs", 18)
 def _() -> Sequence[Patch]:
     return [patch.object(signing, "_valid", lambda not_after_ms, now_ms: True)]
 
