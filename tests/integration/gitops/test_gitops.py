@@ -16,6 +16,7 @@ from hookstead.cli.main import main
 from hookstead.cli.validate import check
 from hookstead.resources.kinds import GROUP, Kind
 from hookstead.resources.schema import status_errors
+from integration.gitops.lua import lua
 from integration.gitops.pipeline import GITOPS, TOP, Pipeline, program
 
 OVERLAYS = sorted(path.name for path in (GITOPS / "overlays").iterdir())
@@ -88,26 +89,6 @@ def test_prefixes_and_generated_secrets_reach_every_reference(tmp_path: Path) ->
 
 
 # ------------------------------------------------------------------------------------------------------------- Argo CD
-
-
-def lua(value: Any) -> str:
-    """A JSON value as a Lua expression; null is nil, as Argo CD has it."""
-    match value:
-        case None:
-            return "nil"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case str():
-            escaped = "".join(f"\\{byte:03d}" for byte in value.encode())
-            return f'"{escaped}"'
-        case list():
-            return "{" + ", ".join(lua(item) for item in value) + "}"
-        case dict():
-            return "{" + ", ".join(f"[{lua(key)}] = {lua(item)}" for key, item in value.items()) + "}"
-        case _:
-            raise TypeError(value)
 
 
 def health(obj: Any) -> dict[str, str]:
