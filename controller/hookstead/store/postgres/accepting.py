@@ -15,11 +15,17 @@ from hookstead.store.sqlite.codec import DELIVERY, EVENT, FORMAT_CODES, caller_k
 Outcome = Accepted | Duplicate | Clash
 
 STATEMENT: Final = (
-    "SELECT n, seq, event_id, digest, endpoints FROM hookstead.accept_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
-    " $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
+    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids FROM hookstead.accept_1("  # noqa: S608 - numbers
+    + ", ".join(f"${place}" for place in range(1, 23))
+    + ")"
 )
 RECALL: Final = """
-SELECT x.n::integer, e.seq, c.event_id, c.digest, c.endpoints
+SELECT NULL::integer AS n, NULL::bigint AS seq, NULL::bytea AS event_id, NULL::bytea AS digest,
+  NULL::integer AS endpoints,
+  (SELECT array_agg(e.id ORDER BY x.n) FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS x (name, uid, n)
+   JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid) AS endpoint_ids
+UNION ALL
+SELECT x.n::integer, e.seq, c.event_id, c.digest, c.endpoints, NULL
 FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS x (id, key, n)
 LEFT JOIN hookstead.events e ON e.id = x.id LEFT JOIN hookstead.callers c ON c.key = x.key AND e.seq IS NULL
 """
@@ -56,6 +62,7 @@ class Batch:
     _sent: list[Packed] = field(default_factory=list)
     _first: dict[bytes, int] = field(default_factory=dict)
     _places: list[int] = field(default_factory=list)
+    _endpoints: dict[EndpointKey, int] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     held: dict[str, Held] = field(default_factory=dict)
 
@@ -90,7 +97,7 @@ class Batch:
         )
 
     def _deliveries(self) -> tuple[Any, ...]:
-        endpoints: dict[EndpointKey, int] = {}
+        endpoints = self._endpoints
         rows = [
             (event, place, packed, endpoints.setdefault(new.endpoint, len(endpoints) + 1), new)
             for event, one in enumerate(self._sent, start=1)
@@ -108,11 +115,17 @@ class Batch:
         )
 
     def recall(self) -> tuple[Any, ...]:
-        return [one.id for one in self._sent], [one.key for one in self._sent]
+        return (
+            [one.id for one in self._sent],
+            [one.key for one in self._sent],
+            [key.name for key in self._endpoints],
+            [key.uid for key in self._endpoints],
+        )
 
     def answered(self, rows: Sequence[Row]) -> None:
         """Fill in `outcomes`, one for each event, and `held`, what was accepted as claimed."""
-        by_place = {row[0] - 1: row for row in rows}
+        [endpoint_ids] = [row[5] for row in rows if row[0] is None]
+        by_place = {row[0] - 1: tuple(row)[:5] for row in rows if row[0] is not None}
         taken: set[int] = set()
         for one, place in zip(self.events, self._places, strict=True):
             _, seq, known, digest, endpoints = by_place[place]
@@ -121,15 +134,16 @@ class Batch:
                 first_id, first_digest, first_endpoints = ids.unpack(EVENT, known), digest, endpoints
             elif place not in taken:
                 taken.add(place)
-                self._accepted(first, seq)
+                self._accepted(first, seq, endpoint_ids)
                 continue
             else:
                 first_id, first_digest, first_endpoints = first.id, first.digest, len(first.deliveries)
             same = first_digest == one.event.digest
             self.outcomes.append(Duplicate(first_id, first_endpoints) if same else Clash(first_id))
 
-    def _accepted(self, event: NewEvent, seq: int) -> None:
+    def _accepted(self, event: NewEvent, seq: int, endpoint_ids: list[int]) -> None:
         self.outcomes.append(Accepted(event.id, len(event.deliveries)))
         for row, delivery in enumerate(event.deliveries, start=seq + 1):
             if delivery.claimed:
-                self.held[delivery.id] = Held(seq=row, next_attempt_ms=event.accepted_ms)
+                endpoint_id = endpoint_ids[self._endpoints[delivery.endpoint] - 1]
+                self.held[delivery.id] = Held(seq=row, endpoint_id=endpoint_id, next_attempt_ms=event.accepted_ms)

@@ -15,6 +15,8 @@ LEFT JOIN (
     count(*) FILTER (WHERE status = 2) AS dead_lettered, count(*) FILTER (WHERE status = 3) AS cancelled
   FROM hookstead.ended GROUP BY 1) r USING (endpoint_id)
 """
+_SECONDS: Final = 3600.0
+"""How long one of the questions may take: each looks at every row."""
 _STATUSES: Final = ("Pending", "Delivered", "DeadLettered", "Cancelled")
 _BOTH: Final = (
     "(SELECT seq, endpoint_id, event_seq, origin, created_ms, attempt_count FROM hookstead.pending"
@@ -63,11 +65,12 @@ _NONE_OF: Final[dict[str, str]] = {
 
 async def check(connection: Any) -> list[str]:
     """Sentences that say what is wrong."""
+    await connection.execute(f"SET LOCAL statement_timeout = {int(_SECONDS * 1000)}")
     wrong: list[str] = []
-    for row in await connection.fetch(_RECOUNT):
+    for row in await connection.fetch(_RECOUNT, timeout=_SECONDS):
         wrong += _conservation(row[0], row[1], tuple(row[2:6]), tuple(row[6:10]))
     for sentence, query in _NONE_OF.items():
-        found = await connection.fetchval(query)
+        found = await connection.fetchval(query, timeout=_SECONDS)
         if found:
             wrong.append(sentence.format(found))
     return wrong

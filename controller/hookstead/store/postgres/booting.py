@@ -16,11 +16,10 @@ from hookstead.delivery.ports import (
     RecentAttempt,
 )
 from hookstead.store.postgres import ids
-from hookstead.store.postgres.recording import BUCKET_MS
+from hookstead.store.postgres.recording import BUCKET_MS, HOUR_MS
 from hookstead.store.sqlite import histogram
 from hookstead.store.sqlite.codec import DELIVERY
 
-HOUR_MS: Final = 3_600_000
 WINDOW_HOURS: Final = 24
 BUCKETS_KEPT_MS: Final = 8 * 24 * HOUR_MS
 _RECENT_LIMIT: Final = 20

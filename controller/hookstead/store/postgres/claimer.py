@@ -183,6 +183,7 @@ class Claimer:
         status = row["status"]
         self._claims[delivery_id] = Held(
             seq=row["seq"],
+            endpoint_id=row["endpoint_id"],
             status=status,
             attempt_count=row["attempt_count"],
             schedule_position=row["schedule_position"],

@@ -15,6 +15,7 @@ class Held:
     `completed_ms`."""
 
     seq: int
+    endpoint_id: int
     status: int = 0
     attempt_count: int = 0
     schedule_position: int = 0

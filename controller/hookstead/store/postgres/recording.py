@@ -33,7 +33,8 @@ from hookstead.store.sqlite.codec import (
 )
 
 BUCKET_MS: Final = 10_000
-STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 39))})"
+HOUR_MS: Final = 3_600_000
+STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 44))})"
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Batch:
     _attempts: list[tuple[Any, ...]] = field(default_factory=list)
     _tallies: dict[int, _Tally] = field(default_factory=dict)
     _latencies: dict[tuple[int, int], int] = field(default_factory=dict)
+    _hours: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     _lanes: dict[EndpointKey, bytes] = field(default_factory=dict)
 
     def add(self, attempts: Iterable[AttemptRecord], lanes: Mapping[EndpointKey, LaneState]) -> None:
@@ -85,8 +87,11 @@ class Batch:
         if attempt.trigger is Trigger.MANUAL:
             self._answered.add(attempt.delivery_id)
         died = following.status == DEAD_LETTERED != state.status
-        self._attempts.append(_row(attempt, following, died=died))
+        self._attempts.append(_row(attempt, following))
         self._count(attempt, ended_ms, arrived=following.status == DELIVERED != state.status, died=died)
+        hour = self._hours.setdefault((ended_ms // HOUR_MS, state.endpoint_id), [0, 0, 0])
+        hour[0 if attempt.succeeded else 1] += 1
+        hour[2] += died
         return following.attempt_count
 
     def _count(self, attempt: AttemptRecord, ended_ms: int, *, arrived: bool, died: bool) -> None:
@@ -120,9 +125,13 @@ class Batch:
         attempts = zip(*self._attempts, strict=True) if self._attempts else [()] * 12
         starts = list(self._tallies.items())
         cells = list(self._latencies.items())
+        hours = list(self._hours.items())
         return (
             *deliveries,
             *(list(column) for column in attempts),
+            [hour for (hour, _), _ in hours],
+            [endpoint_id for (_, endpoint_id), _ in hours],
+            *([counts[place] for _, counts in hours] for place in range(3)),
             [start for start, _ in starts],
             [tally.delivered for _, tally in starts],
             [tally.failed for _, tally in starts],
@@ -136,9 +145,10 @@ class Batch:
         )
 
 
-def _row(attempt: AttemptRecord, following: Held, *, died: bool) -> tuple[Any, ...]:
+def _row(attempt: AttemptRecord, following: Held) -> tuple[Any, ...]:
     return (
         following.seq,
+        following.endpoint_id,
         following.attempt_count,
         attempt.started_ms,
         attempt.duration_ms,
@@ -149,7 +159,6 @@ def _row(attempt: AttemptRecord, following: Held, *, died: bool) -> tuple[Any, .
         safe_text(attempt.message).replace("\x00", "\ufffd"),  # the one character that PostgreSQL's text can not hold
         following.next_attempt_ms,
         attempt.response_body[:RESPONSE_BODY_LIMIT] or None,
-        died,
     )
 
 
@@ -173,16 +182,18 @@ def settled(state: Held, settlement: Settlement | None, ended_ms: int) -> Held:
     return following
 
 
-def known(attempts: Iterable[AttemptRecord], states: Mapping[str, Held]) -> list[str]:
+def unknown(attempts: Iterable[AttemptRecord], states: Mapping[str, Held]) -> list[str]:
     """Whose state has to be looked up."""
     return [attempt.delivery_id for attempt in attempts if attempt.delivery_id not in states]
 
 
 LOOK_UP: Final = """
-SELECT x.id, p.seq, 0::smallint, p.attempt_count, p.schedule_position, p.next_attempt_ms, NULL::bigint, NULL::smallint
+SELECT x.id, p.seq, 0::smallint, p.attempt_count, p.schedule_position, p.next_attempt_ms, NULL::bigint, NULL::smallint,
+  p.endpoint_id
 FROM unnest($1::bytea[]) AS x (id) JOIN hookstead.pending p ON p.id = x.id
 UNION ALL
-SELECT x.id, h.seq, h.status, h.attempt_count, h.schedule_position, NULL, h.completed_ms, h.cancel_reason
+SELECT x.id, h.seq, h.status, h.attempt_count, h.schedule_position, NULL, h.completed_ms, h.cancel_reason,
+  h.endpoint_id
 FROM unnest($1::bytea[]) AS x (id) JOIN hookstead.ended h ON h.id = x.id
 """
 
@@ -198,6 +209,7 @@ def looked_up(rows: Sequence[Any], names: Mapping[bytes, str]) -> dict[str, Held
             next_attempt_ms=row[5],
             completed_ms=row[6],
             cancel_reason=row[7],
+            endpoint_id=row[8],
         )
         for row in rows
     }

@@ -16,9 +16,10 @@ from typing import Any, Final
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import CancelReason, EndpointKey
 from hookstead.store.postgres import ids
-from hookstead.store.postgres.booting import BUCKETS_KEPT_MS, HOUR_MS, WINDOW_HOURS
+from hookstead.store.postgres.booting import BUCKETS_KEPT_MS, WINDOW_HOURS
 from hookstead.store.postgres.link import Row
 from hookstead.store.postgres.partitions import TIME_BITS
+from hookstead.store.postgres.recording import HOUR_MS
 from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED, DELIVERY, REASON_CODES
 
 DAY_MS: Final = 24 * HOUR_MS
@@ -126,8 +127,10 @@ async def withdraw(step: Step, events: list[int], *, reason: CancelReason, now_m
 async def _withdraw_pending(step: Step, ages: Ages) -> bool:
     """What is pending is not sent any more as soon as its payload's retention ends; no slack here."""
     rows = await step.connection.fetch(
-        "SELECT DISTINCT e.seq FROM (SELECT p.event_seq FROM hookstead.pending p WHERE p.event_seq < $1"
-        " ORDER BY p.seq LIMIT $2) p JOIN hookstead.events e ON e.seq = p.event_seq AND e.accepted_ms < $3",
+        "SELECT DISTINCT e.seq FROM ("
+        "(SELECT p.event_seq FROM hookstead.pending p WHERE p.seq < $1 ORDER BY p.seq LIMIT $2)"
+        " UNION ALL (SELECT p.event_seq FROM hookstead.pending p WHERE p.origin = 2 AND p.event_seq < $1 LIMIT $2)"
+        ") p JOIN hookstead.events e ON e.seq = p.event_seq AND e.accepted_ms < $3 LIMIT $2",
         step.bound(ages.payload),
         step.limit,
         ages.payload,
@@ -170,10 +173,12 @@ async def _retire_deliveries(step: Step, ages: Ages) -> bool:
         before = ages.of(status)
         found = await step.connection.fetch(
             "SELECT h.seq, h.event_seq FROM hookstead.ended h LEFT JOIN hookstead.requests q ON q.seq = h.seq"
-            " WHERE h.status = $1 AND h.completed_ms < $2 AND coalesce(q.due_ms < $2, true) LIMIT $3",
+            # The bound on the number leaves out the partitions of later days.
+            " WHERE h.status = $1 AND h.completed_ms < $2 AND coalesce(q.due_ms < $2, true) AND h.seq < $4 LIMIT $3",
             status,
             before,
             step.limit,
+            step.bound(before),
         )
         if found:
             events = sorted({row[1] for row in found})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -50,6 +51,7 @@ from hookstead.store.postgres.writer import Writer
 from hookstead.store.sqlite.codec import DELIVERY, EVENT, REASON_CODES
 
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 _CANCEL: Final = "SELECT id, done FROM hookstead.cancel_1($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _REQUEST: Final = "SELECT name, uid, erased FROM hookstead.request_1($1, $2, $3, $4, $5)"
 _BRING_FORWARD: Final = "SELECT hookstead.bring_forward_1($1, $2, $3, $4, $5, $6, $7)"
@@ -74,7 +76,7 @@ class PostgresStore:
         self._calendar = Calendar(self._links[2], days_ahead=settings.days_ahead, lock=LOCK)
         readers = [Link(where, settings, purpose="reader") for _ in range(settings.readers)]
         self._reader = Reader(readers, health=health)
-        self._dropping = Dropping()
+        self._dropping = Dropping(self._links[2], owner=membership.owner, health=health)
         self._closing: asyncio.Future[None] | None = None
         self._writer.lane.start()
         self._claimer.lane.start()
@@ -86,7 +88,14 @@ class PostgresStore:
 
     async def prepare(self) -> None:
         """Make the partitions of today and of the days ahead."""
-        await self._calendar.prepare(self._clock.now_ms())
+        await self._prepare(self._clock.now_ms())
+
+    async def _prepare(self, now_ms: int) -> None:
+        """What can not be made now is made later: until then its rows go to the partition of the rest."""
+        try:
+            await self._calendar.prepare(now_ms)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no event waits for it
+            log.warning("no partitions ahead", extra={"action": "partitions_ahead", "error": str(error)})
 
     # ---------------------------------------------------------------------------------------------------- changes
 
@@ -158,9 +167,9 @@ class PostgresStore:
         return sorted(withdrawn.touched)
 
     async def expire(self, policy: RetentionPolicy, *, now_ms: int, limit: int, ended: Ended | None = None) -> bool:
-        await self._calendar.prepare(now_ms)
+        await self._prepare(now_ms)
         ages = retention.ages(policy, now_ms)
-        await self._dropping.step(ages, self._change)
+        await self._dropping.step(ages)
         withdrawn, more = await self._change(
             lambda connection: retention.expire(
                 connection, ages, limit=limit, slack_ms=self._settings.retention_slack_ms

@@ -186,7 +186,7 @@ class Writer:
         }
         states = dict(held)
         for look in range(_LOOKS):
-            await self._look_up(recording.known(attempts, states), states)
+            await self._look_up(recording.unknown(attempts, states), states)
             batch = recording.Batch(states)
             for request in requests:
                 batch.add(request.attempts, request.lanes)

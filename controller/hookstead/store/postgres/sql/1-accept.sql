@@ -41,15 +41,17 @@ BEGIN
   RETURN found_;
 END $$;
 
--- A row for each event in order: its number, or what is known of the first with its caller's key. No row at all where
--- the batch was committed before. A caller's key is given at most once.
+-- First a row with the endpoints' numbers alone; then one for each event: its number, or what is known of the first with
+-- its caller's key. No row at all where the batch was committed before. A caller's key is given at most once.
 CREATE FUNCTION hookstead.accept_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   ids_ bytea[], types_ text[], channels_ text[], at_ bigint[], endpoints_ integer[], stamps_ bytea[], sources_ text[],
   traceparents_ text[], datas_ bytea[], keys_ bytea[], digests_ bytea[],
   names_ text[], uids_ text[],
   event_ integer[], place_ integer[], delivery_ids_ bytea[], endpoint_ integer[], formats_ smallint[], claimed_ boolean[]
-) RETURNS TABLE (n integer, seq bigint, event_id bytea, digest bytea, endpoints integer) LANGUAGE plpgsql
+) RETURNS TABLE (
+  n integer, seq bigint, event_id bytea, digest bytea, endpoints integer, endpoint_ids bigint[]
+) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -66,6 +68,9 @@ BEGIN
   END IF;
   SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
   endpoint_ids_ := hookstead.endpoint_ids_1(names_, uids_);
+  endpoint_ids := endpoint_ids_;
+  RETURN NEXT;
+  endpoint_ids := NULL;
   FOR n, event_id, digest, endpoints IN
     SELECT k.n::integer, c.event_id, c.digest, c.endpoints
     FROM unnest(keys_) WITH ORDINALITY AS k (key, n) JOIN hookstead.callers c ON c.key = k.key

@@ -13,7 +13,7 @@ CREATE FUNCTION hookstead.claim_1(
   n integer, next_due_ms bigint, seq bigint, manual boolean, id bytea, status smallint, attempt_count integer,
   schedule_position integer, next_attempt_ms bigint, completed_ms bigint, cancel_reason smallint,
   payload_format smallint, origin smallint, in_order boolean, event_id bytea, type text, channels text, stamp bytea,
-  source text, traceparent text, data bytea
+  source text, traceparent text, data bytea, endpoint_id bigint
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -102,8 +102,8 @@ BEGIN
     CASE WHEN p.seq IS NULL THEN h.status ELSE 0::smallint END,
     coalesce(p.attempt_count, h.attempt_count), coalesce(p.schedule_position, h.schedule_position), p.next_attempt_ms,
     h.completed_ms, h.cancel_reason, coalesce(p.payload_format, h.payload_format), coalesce(p.origin, h.origin),
-    coalesce(p.in_order, h.in_order), v.id, v.type, v.channels, v.stamp, v.source, v.traceparent, v.data
-  FROM unnest(ns_, seqs_, manuals_, events_) WITH ORDINALITY AS x (n, seq, manual, event_seq, place)
+    coalesce(p.in_order, h.in_order), v.id, v.type, v.channels, v.stamp, v.source, v.traceparent, v.data, x.endpoint
+  FROM unnest(ns_, seqs_, manuals_, events_, endpoints_) WITH ORDINALITY AS x (n, seq, manual, event_seq, endpoint, place)
   JOIN hookstead.claims k ON k.seq = x.seq AND k.owner = owner_ AND k.ticket = ticket_
   JOIN hookstead.events v ON v.seq = x.event_seq
   LEFT JOIN hookstead.pending p ON p.seq = x.seq
@@ -130,7 +130,7 @@ BEGIN
     END),
     NULL::bigint, NULL::boolean, NULL::bytea, NULL::smallint, NULL::integer, NULL::integer, NULL::bigint, NULL::bigint,
     NULL::smallint, NULL::smallint, NULL::smallint, NULL::boolean, NULL::bytea, NULL::text, NULL::text, NULL::bytea,
-    NULL::text, NULL::text, NULL::bytea
+    NULL::text, NULL::text, NULL::bytea, e.id
   FROM unnest(names_, uids_, ordered_) WITH ORDINALITY AS r (name, uid, ordered, n)
   JOIN hookstead.endpoints e ON e.name = r.name AND e.uid = r.uid;
 END $$;

@@ -6,8 +6,9 @@ CREATE FUNCTION hookstead.record_1(
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
   becomes_ smallint[], reasons_ smallint[], counts_ integer[], positions_ integer[], nexts_ bigint[], ends_ bigint[],
   answered_ boolean[],
-  delivery_ bigint[], number_ integer[], started_ bigint[], duration_ bigint[], trigger_ smallint[], succeeded_ boolean[],
-  status_code_ integer[], error_ smallint[], message_ text[], next_ bigint[], body_ bytea[], died_ boolean[],
+  delivery_ bigint[], endpoint_ bigint[], number_ integer[], started_ bigint[], duration_ bigint[], trigger_ smallint[], succeeded_ boolean[],
+  status_code_ integer[], error_ smallint[], message_ text[], next_ bigint[], body_ bytea[],
+  hours_ bigint[], hour_endpoints_ bigint[], hour_succeeded_ bigint[], hour_failed_ bigint[], hour_dead_ bigint[],
   starts_ bigint[], delivered_ bigint[], failed_ bigint[], dead_ bigint[],
   latency_starts_ bigint[], classes_ smallint[], tallies_ bigint[],
   lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
@@ -68,24 +69,14 @@ BEGIN
 
     INSERT INTO hookstead.attempts (seq, delivery_seq, endpoint_id, number, started_ms, ended_ms, duration_ms, trigger,
       succeeded, status_code, error, message, next_attempt_ms, response_body)
-    SELECT nextval('hookstead.attempt_numbers'), a.* FROM (
-      SELECT i.delivery, coalesce(p.endpoint_id, h.endpoint_id), i.number, i.started, i.started + i.duration, i.duration,
-        i.trigger, i.succeeded, i.status_code, i.error, i.message, i.next, i.body
-      FROM unnest(delivery_, number_, started_, duration_, trigger_, succeeded_, status_code_, error_, message_, next_,
-        body_) WITH ORDINALITY AS i (delivery, number, started, duration, trigger, succeeded, status_code, error, message,
-        next, body, n)
-      LEFT JOIN hookstead.pending p ON p.seq = i.delivery
-      LEFT JOIN hookstead.ended h ON h.seq = i.delivery AND p.seq IS NULL
-      ORDER BY i.n
-    ) a;
+    SELECT nextval('hookstead.attempt_numbers'), i.delivery, i.endpoint, i.number, i.started, i.started + i.duration,
+      i.duration, i.trigger, i.succeeded, i.status_code, i.error, i.message, i.next, i.body
+    FROM unnest(delivery_, endpoint_, number_, started_, duration_, trigger_, succeeded_, status_code_, error_, message_,
+      next_, body_) AS i (delivery, endpoint, number, started, duration, trigger, succeeded, status_code, error, message,
+      next, body);
 
     INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
-    SELECT (i.started + i.duration) / 3600000, coalesce(p.endpoint_id, h.endpoint_id),
-      count(*) FILTER (WHERE i.succeeded), count(*) FILTER (WHERE NOT i.succeeded), count(*) FILTER (WHERE i.died)
-    FROM unnest(delivery_, started_, duration_, succeeded_, died_) AS i (delivery, started, duration, succeeded, died)
-    LEFT JOIN hookstead.pending p ON p.seq = i.delivery
-    LEFT JOIN hookstead.ended h ON h.seq = i.delivery AND p.seq IS NULL
-    GROUP BY 1, 2 ORDER BY 1, 2
+    SELECT * FROM unnest(hours_, hour_endpoints_, hour_succeeded_, hour_failed_, hour_dead_) ORDER BY 1, 2
     ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
       failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered;
 

@@ -26,7 +26,6 @@ CREATE TABLE hookstead.events (
   seq bigint PRIMARY KEY, id bytea NOT NULL, type text NOT NULL, channels text NOT NULL, accepted_ms bigint NOT NULL,
   endpoints integer NOT NULL, stamp bytea NOT NULL, source text, traceparent text, data bytea
 ) PARTITION BY RANGE (seq);
-CREATE INDEX events_type ON hookstead.events (type, seq);
 
 CREATE TABLE hookstead.callers (
   key bytea PRIMARY KEY, event_seq bigint NOT NULL, digest bytea NOT NULL, event_id bytea NOT NULL,
@@ -57,7 +56,7 @@ CREATE TABLE hookstead.ended (
   in_order boolean NOT NULL, created_ms bigint NOT NULL, completed_ms bigint NOT NULL, replay_id bigint
 ) PARTITION BY RANGE (seq);
 CREATE INDEX ended_endpoint ON hookstead.ended (endpoint_id, status, seq);
-CREATE INDEX ended_completed ON hookstead.ended (status, completed_ms);
+CREATE INDEX ended_completed ON hookstead.ended USING brin (completed_ms) WITH (pages_per_range = 16, autosummarize = on);
 CREATE INDEX ended_open ON hookstead.ended (status, seq) WHERE status <> 1;
 CREATE INDEX ended_replayed ON hookstead.ended (event_seq) WHERE origin = 2;
 CREATE INDEX ended_of_replay ON hookstead.ended (replay_id) WHERE replay_id IS NOT NULL;
