@@ -1,6 +1,7 @@
 """docs/promises.md: every promise, what would notice if it broke, and the figures of the last runs.
 
 python tests/simulation/promises.py collect      (make promises) runs everything; writes docs/promises.json
+python tests/simulation/promises.py collect --tests PATH…  runs only these, and keeps all other figures
 python tests/simulation/promises.py write OUT    writes the page from those figures, here into OUT
 """
 
@@ -39,11 +40,21 @@ class Figures:
 # --------------------------------------------------------------------------------------------------------- collect
 
 
+def again(paths: Sequence[str]) -> dict[str, Any]:
+    """The figures that are kept, those of these tests anew."""
+    figures: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        found = _tests(Path(folder) / "junit.xml", paths)
+    figures["tests"] |= found.tests
+    figures["tallies"] |= found.tallies
+    return figures
+
+
 def collect(*, seeds: str, tests: bool) -> dict[str, Any]:
     """Run the simulator's seeds and all tests that a promise names; without `tests` those figures stay as they are."""
     with tempfile.TemporaryDirectory() as folder:
         simulated = _campaign(Path(folder) / "campaign.json", seeds=seeds)
-        found = _tests(Path(folder) / "junit.xml") if tests else _kept()
+        found = _tests(Path(folder) / "junit.xml", _paths()) if tests else _kept()
     return {
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
         f"{platform.python_version()}",
@@ -59,9 +70,12 @@ def _kept() -> Figures:
     return Figures(before["tests"], before["tallies"])
 
 
-def _tests(report: Path) -> Figures:
+def _paths() -> list[str]:
     paths = sorted({path for promise in _promises() for path in promise["tests"]} | {OWN_TESTS})
-    outermost = [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
+    return [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
+
+
+def _tests(report: Path, paths: Sequence[str]) -> Figures:
     command = [
         "-m",
         "pytest",
@@ -71,7 +85,7 @@ def _tests(report: Path) -> Figures:
         "--dist",
         "loadgroup",
         f"--junitxml={report}",
-        *outermost,
+        *paths,
     ]
     subprocess.run(
         [sys.executable, *command], cwd=TOP, env=os.environ | {"FAULT_CYCLES": KILLS}, check=False
@@ -186,13 +200,14 @@ def main(arguments: Sequence[str]) -> int:
     collecting = commands.add_parser("collect", help="run everything and keep the figures")
     collecting.add_argument("--seeds", default="0:5000")
     collecting.add_argument("--seeds-only", action="store_true", help="keep the figures of the tests")
+    collecting.add_argument("--tests", nargs="+", metavar="PATH", help="run these alone, keep all other figures")
     writing = commands.add_parser("write", help="write the page from the figures that were kept")
     writing.add_argument("out", type=Path)
     chosen = parser.parse_args(arguments)
     if chosen.command == "write":
         chosen.out.write_text(page(json.loads(FIGURES.read_text(encoding="utf-8"))), encoding="utf-8")
         return 0
-    figures = collect(seeds=chosen.seeds, tests=not chosen.seeds_only)
+    figures = again(chosen.tests) if chosen.tests else collect(seeds=chosen.seeds, tests=not chosen.seeds_only)
     FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (TOP / "docs" / "promises.md").write_text(page(figures), encoding="utf-8")
     return 0
