@@ -143,6 +143,8 @@ def make(given: argparse.Namespace, *, now_ms: int) -> Plan:
     if asks_a_gateway and spaces:
         given.namespace = spaces[0]
     notes = [f"{text} (before the change: left out)" for text in old.unreadable]
+    if not given.kustomize and given.path != "-" and kustomize.is_kustomization(Path(given.path)):
+        notes.append(f"{given.path} is a kustomization: --kustomize plans what kubectl makes of it, not its parts.")
     findings = [PlanFinding(severity=Severity.ERROR, rule=UNREADABLE, message=text) for text in new.unreadable]
     environments = []
     with connect(given) if asks_a_gateway else contextlib.nullcontext() as gateway:

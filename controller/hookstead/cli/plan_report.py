@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BREAKING_SCHEMA: Final = "BreakingSchemaChange"
 EVENT_REFUSED: Final = "EventsRefused"
+EVENT_TYPE_CLOSED: Final = "EventTypeClosed"
 
 
 _WHOM: Final = {
@@ -93,6 +94,15 @@ def findings_of(difference: Difference, traffic: Forecast | None) -> Iterator[Pl
         if entry.problem:
             yield _problem(difference, Kind.EVENT_TYPE.value, entry.name, entry.problem)
         yield from _breaking(difference, entry)
+        if entry.closes and not entry.problem:
+            yield PlanFinding(
+                severity=Severity.WARNING,
+                rule=EVENT_TYPE_CLOSED,
+                namespace=difference.namespace,
+                kind=Kind.EVENT_TYPE.value,
+                name=entry.name,
+                message=f"{entry.type} {entry.closes}",
+            )
     for name, count in (traffic.refused if traffic else {}).items():
         events = f"{count} event{'s' if count != 1 else ''}"
         yield PlanFinding(

@@ -92,7 +92,10 @@ class SchemaNote(Told, frozen=True):
 
 
 class EventTypeChange(Told, frozen=True):
-    """What happens to one entry of the catalog. `allowed`: its breaking changes are marked as meant."""
+    """What happens to one entry of the catalog. `allowed`: its breaking changes are marked as meant.
+
+    `closes`: what producers of the type meet afterwards and did not before; empty if nothing.
+    """
 
     name: str
     type: str
@@ -101,6 +104,7 @@ class EventTypeChange(Told, frozen=True):
     schema: tuple[SchemaNote, ...] = ()
     schema_digest: str | None = None
     allowed: bool = False
+    closes: str = ""
     problem: str = ""
 
     @property

@@ -29,7 +29,7 @@ from hookstead.config.endpoint_changes import endpoint_changes
 from hookstead.config.model import ChannelConfig, DeliveryConfig, EnvironmentConfig, EventTypeConfig
 from hookstead.config.schema_changes import SchemaChange, sample_changes, schema_changes
 from hookstead.resources.conditions import Reason
-from hookstead.resources.kinds import Kind
+from hookstead.resources.kinds import EventValidation, Kind, Lifecycle
 
 BREAKING_CHANGE: Final = "hookstead.dev/breaking-change"
 """Annotation of a WebhookEventType whose schema may break: `allowed`, or the digest of the one schema that may."""
@@ -126,6 +126,7 @@ def _event_types(old: Side, new: Side) -> Iterator[EventTypeChange]:
             fields=tuple(fields_of(_type_values(before), _type_values(after))) if both_are_read else (),
             schema=tuple(notes),
             schema_digest=None if after is None else after.schema_digest,
+            closes=_closing(before, after, new.config),
             allowed=after is not None and _is_allowed(new.annotations.get(name, {}), after),
             problem=new_problem(before, after),
         )
@@ -145,6 +146,24 @@ def _schema_notes(before: EventTypeConfig, after: EventTypeConfig) -> list[Schem
         SchemaNote(effect=one.effect.value, breaking=one.is_breaking, path=one.path, message=one.message)
         for one in found
     ]
+
+
+def _closing(before: EventTypeConfig | None, after: EventTypeConfig | None, new: DeliveryConfig) -> str:
+    """What producers of a type meet that was fine before: under Enforce a refusal, under Warn only a count."""
+    if not _is_open(before) or _is_open(after) or new.environment is None:
+        return ""
+    why = "is not declared any more" if after is None or not after.verdict.is_accepted else "is Archived"
+    match new.environment.event_validation:
+        case EventValidation.ENFORCE:
+            return f"{why}: events of it are refused (422)"
+        case EventValidation.WARN:
+            return f"{why}: events of it are delivered, and counted as rejected"
+        case EventValidation.NONE:
+            return ""
+
+
+def _is_open(entry: EventTypeConfig | None) -> bool:
+    return entry is not None and entry.verdict.is_accepted and entry.lifecycle is not Lifecycle.ARCHIVED
 
 
 _COMPARABLE: Final = frozenset({Reason.ACCEPTED, Reason.SAMPLE_INVALID, Reason.ENVIRONMENT_MISSING})

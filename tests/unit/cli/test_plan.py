@@ -184,6 +184,40 @@ def test_under_enforce_an_endpoint_stops_to_get_a_type_that_is_archived(site: Si
     assert "lifecycle: Active → Archived" in out
 
 
+@pytest.mark.parametrize(
+    ("validation", "after", "message"),
+    [
+        ("Enforce", [], "bill.paid is not declared any more: events of it are refused (422)"),
+        (
+            "Enforce",
+            [event_type("bill.paid", "lifecycle: Archived")],
+            "bill.paid is Archived: events of it are refused (422)",
+        ),
+        ("Warn", [], "bill.paid is not declared any more: events of it are delivered, and counted as rejected"),
+        ("None", [], None),
+        ("Enforce", [event_type("bill.paid", "lifecycle: Deprecated")], None),
+    ],
+)
+def test_that_producers_of_a_type_are_refused_is_a_warning(
+    validation: str, after: list[str], message: str | None, site: Site
+) -> None:
+    environment = obj("WebhookEnvironment", "default", f"state: Enabled, eventValidation: {validation}")
+    old, new = site.folder / "old.yaml", site.folder / "new.yaml"
+    old.write_text("---\n".join([environment, event_type("bill.paid")]))
+    new.write_text("---\n".join([environment, *after]))
+    code, out, _ = site.run(str(new), "--against", str(old), "-o", "json")
+    assert code == 0
+    found = [(one["severity"], one["rule"], one["message"]) for one in json.loads(out)["findings"]]
+    assert found == ([] if message is None else [("warning", "EventTypeClosed", message)])
+
+
+def test_a_kustomization_that_is_not_built_is_noted(site: Site) -> None:
+    new = site.write("new", endpoint())
+    (new / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+    _, out, _ = site.run(str(new), "--against", str(new))
+    assert f"{new} is a kustomization: --kustomize plans what kubectl makes of it, not its parts." in out
+
+
 def test_a_switched_off_environment_stops_everything_and_holds_what_waits(site: Site) -> None:
     old = site.write("old", endpoint())
     new = site.write("new", endpoint())
