@@ -15,7 +15,7 @@ from pathlib import Path
 from hookstead.cli.assemble import Assembled, Raw, assemble, is_ours, is_secret, namespace_of
 from hookstead.cli.assumed_secrets import assumed_secrets, without_unknown_tls
 from hookstead.cli.flags import UsageError
-from hookstead.cli.hooks.kubectl import Kubectl
+from hookstead.cli.hooks.kubectl import Kubectl, KubectlError
 from hookstead.cli.kustomize import build
 from hookstead.cli.outcome import CommandError
 from hookstead.cli.validate import read_texts
@@ -162,8 +162,11 @@ def from_cluster(kubectl: Kubectl, namespaces: Sequence[str]) -> Source:
 
 
 def namespace_of_context(kubectl: Kubectl) -> str:
-    """The namespace that kubectl uses where none is said. Raises CommandError."""
-    return kubectl.run("config", "view", "--minify", "--output=jsonpath={..namespace}").strip() or "default"
+    """The namespace that kubectl uses where none is said; `default` where there is no context to tell it."""
+    try:
+        return kubectl.run("config", "view", "--minify", "--output=jsonpath={..namespace}").strip() or "default"
+    except KubectlError:  # no kubeconfig, as in a pod: if there is no way to a cluster, the next call says so
+        return "default"
 
 
 def pending_of(objects: Sequence[Raw]) -> dict[str, int]:

@@ -54,12 +54,16 @@ def difference(old: Side, new: Side, *, now_ms: int) -> Difference:
 
 def _environment(old: EnvironmentConfig | None, new: EnvironmentConfig | None) -> Iterator[ObjectChange]:
     fields = fields_of(_environment_values(old), _environment_values(new))
+    if old is None or new is None:  # the rest is defaults, mostly
+        fields = [one for one in fields if new is not None and one.field in ("state", "eventValidation")]
     yield from _object(Kind.ENVIRONMENT, "default", old, new, fields)
 
 
 def _channels(old: DeliveryConfig, new: DeliveryConfig) -> Iterator[ObjectChange]:
     for name, before, after in paired(old.channels, new.channels):
-        fields = [] if _is_unread(after) else fields_of(*(_channel_values(one) for one in (before, after)))
+        fields = (
+            [] if after is None or _is_unread(after) else fields_of(*(_channel_values(one) for one in (before, after)))
+        )
         yield from _object(Kind.CHANNEL, name, before, after, fields)
 
 

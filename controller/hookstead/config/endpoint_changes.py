@@ -96,9 +96,11 @@ def _endpoint_fields(
     name: str, old: Side, new: Side, before: EndpointConfig | None, after: EndpointConfig | None
 ) -> Iterator[FieldChange]:
     """Fields of spec but for the selection and the keys, which are told by themselves."""
+    own, others = old.endpoints.get(name), new.endpoints.get(name)
+    if before is None and after is not None and others is not None:
+        yield from _first_fields(after, others, new.assumed)
     if before is None or after is None:
         return
-    own, others = old.endpoints.get(name), new.endpoints.get(name)
     if own is None or others is None:  # one of the two does not parse: its problem is told
         return
     assumed = old.assumed | new.assumed
@@ -112,6 +114,16 @@ def _endpoint_fields(
         yield FieldChange(field="url", before=f"{before.host}/…", after=f"{after.host}/… (another path or query)")
     yield from _header_fields(own, others, before, after, assumed)
     yield from _tls_fields(own, others, before, after, assumed)
+
+
+def _first_fields(endpoint: EndpointConfig, spec: EndpointSpec, assumed: frozenset[str]) -> Iterator[FieldChange]:
+    """What a reviewer wants to know of an endpoint that comes: where it leads, and what stands between."""
+    where = _url_source(spec) if _secret_names(spec) & assumed else endpoint.host
+    yield FieldChange(field="host", before=None, after=where)
+    if endpoint.state is not EndpointState.ENABLED:
+        yield FieldChange(field="state", before=None, after=endpoint.state.value)
+    if endpoint.filter is not None:
+        yield FieldChange(field="filter", before=None, after=endpoint.filter)
 
 
 _DELIVERY_FIELDS: Final = msgspec.structs.fields(DeliveryPolicy)

@@ -99,7 +99,7 @@ def schema(text: str, annotations: str = "{}") -> str:
 # What changes, before and after, and the lines that must be told.
 CHANGES: list[tuple[str, list[str], list[str], list[str]]] = [
     ("an endpoint comes", TYPES, [*TYPES, endpoint("eventTypes: [bill.paid], channelRefs: [{name: c1}]"), *CHANNELS],
-     ["+ WebhookEndpoint acme", "+ types     bill.paid", "+ channels  c1",
+     ["+ WebhookEndpoint acme", "+ types     bill.paid", "+ channels  c1", "host: none → a.example.com",
       "+ key       key (Secret acme-signing, key key) signs", "1 endpoint gained"]),
     ("an endpoint goes", [*TYPES, endpoint("eventTypes: [bill.paid]")], TYPES,
      ["- WebhookEndpoint acme", "- types     bill.paid", "- key       key (Secret acme-signing, key key) stops signing",
@@ -119,6 +119,11 @@ CHANGES: list[tuple[str, list[str], list[str], list[str]]] = [
      [obj("WebhookChannel", "c1", "channelName: c1, state: Disabled"), channel("c2"),
       endpoint("channelRefs: [{name: c1}]")],
      ["receives  nothing: ChannelDisabled", "- channels  c1", "state: Enabled → Disabled"]),
+    ("a filter from the first day", [], [endpoint("filter: event.data.total > 10, state: Paused")],
+     ["filter: none → event.data.total > 10", "state: none → Paused"]),
+    ("an address from a Secret", [],
+     [obj("WebhookEndpoint", "acme", "urlFrom: {secretKeyRef: {name: s, key: url}}")],
+     ["host: none → Secret s, key url"]),
     ("a filter", [endpoint()], [endpoint("filter: event.data.total > 10")], ["filter: none → event.data.total > 10"]),
     ("disabled", [endpoint()], [endpoint("state: Disabled")],
      ["receives  nothing: EndpointDisabled",
