@@ -249,6 +249,19 @@ class ApiServer:
             raise ApiError(f"{method} {path}", status=status, body=text)
         return json.loads(text)
 
+    def update(self, path: str, body: dict[str, Any]) -> None:
+        """Give an object that exists the parts of `body`, whoever else is writing to it (its status, mostly)."""
+        for attempts_left in range(9, -1, -1):
+            present = self.request("GET", path)
+            meta = {**present["metadata"], **body["metadata"]}
+            try:
+                self.request("PUT", path, {**present, **body, "metadata": meta})
+            except ApiError as error:
+                if error.status != 409 or not attempts_left:
+                    raise
+            else:
+                return
+
     def create_namespace(self, name: str) -> str:
         """Create the namespace and return its name."""
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})

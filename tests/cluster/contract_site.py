@@ -135,9 +135,7 @@ class Site:
             except ApiError as error:
                 if error.status != 409:
                     raise
-                present = self.server.request("GET", path)
-                meta = {**present["metadata"], **body["metadata"]}
-                self.server.request("PUT", path, {**present, **body, "metadata": meta})
+                self.server.update(path, body)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         body: dict[str, Any] = self.server.request("GET", f"{self.path(kind)}/{name}")

@@ -116,9 +116,7 @@ class World:
         except ApiError as error:
             if error.status != 409:
                 raise
-            present = self.server.request("GET", f"{path}/{body['metadata']['name']}")
-            meta = {**present["metadata"], **body["metadata"]}
-            self.server.request("PUT", f"{path}/{body['metadata']['name']}", {**present, **body, "metadata": meta})
+            self.server.update(f"{path}/{body['metadata']['name']}", body)
 
     def delete(self, kind: str, name: str) -> None:
         self.server.request("DELETE", f"{self._path(kind)}/{name}")
