@@ -90,7 +90,7 @@ class Operator:
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
         namespace = options.namespace
         self._elector: Final = (
-            Elector(kube, namespace=namespace, identity=identity, monotonic=time.monotonic)
+            Elector(kube, namespace=namespace, identity=identity, monotonic=since_boot)
             if options.leader_elect
             else None
         )
@@ -443,6 +443,12 @@ def _take_signals(stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+
+
+def since_boot() -> float:
+    """Seconds that nobody sets, and that pass while the machine sleeps, too: a leader that slept has to notice."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux only
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from hookstead.operator.lease import (
     observe,
     still_leads,
 )
+from hookstead.operator.run import since_boot
 
 
 def test_an_empty_lease_is_taken_and_counts_a_transition() -> None:
@@ -152,3 +154,9 @@ async def test_two_who_see_the_same_silence_do_not_both_win() -> None:
     second._version = stale["metadata"]["resourceVersion"]
     with pytest.raises(Conflict):
         await second._write(Record(holder="b", transitions=9))
+
+
+def test_the_clock_of_the_election_is_none_that_anybody_sets() -> None:
+    """It counts from the machine's start, also while that sleeps; the laws show that wall clocks do not matter."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= since_boot() <= time.clock_gettime(time.CLOCK_BOOTTIME)
