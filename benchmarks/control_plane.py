@@ -119,7 +119,8 @@ async def scenario(endpoints: int, namespaces: int, plan: Plan) -> Row:
 
 
 def note(row: Row, what: str, seconds: float) -> None:
-    print(f"# {row.endpoints}/{row.namespaces}: {what} {seconds:.1f} s", flush=True)
+    load = os.getloadavg()[0]
+    print(f"# {row.endpoints}/{row.namespaces}: {what} {seconds:.1f} s (load average {load:.1f})", flush=True)
 
 
 async def answered(made: Site, mark: int, endpoints: int) -> float:

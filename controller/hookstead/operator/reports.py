@@ -71,12 +71,20 @@ class ReportBook:
             replays=_update(told.replays, ((item.name, item) for item in report.replays)),
         )
 
-    def retain(self, addresses: Iterable[str]) -> None:
-        """Forget gateways that are gone, unless nobody else is there to know better."""
+    def retain(self, addresses: Iterable[str]) -> News:
+        """Forget gateways that are gone, unless nobody else is there to know better. What they told of is news: by now
+        it is told otherwise.
+        """
         wanted = frozenset(addresses)
-        if wanted:
-            for address in [address for address in self._told if address not in wanted]:
-                del self._told[address]
+        gone = [address for address in self._told if address not in wanted] if wanted else []
+        forgotten = [self._told.pop(address) for address in gone]
+        return News(
+            environment=bool(forgotten),
+            endpoints=tuple({name: None for told in forgotten for name in told.endpoints}),
+            channels=tuple({name: None for told in forgotten for name in told.channels}),
+            event_types=tuple({name: None for told in forgotten for name in told.event_types}),
+            replays=tuple({name: None for told in forgotten for name in told.replays}),
+        )
 
     @property
     def environment(self) -> EnvironmentActivity | None:

@@ -396,7 +396,7 @@ class Operator:
 
     def _gateways_changed(self) -> None:
         members = self._gateways.members()
-        self._reports.retain(member.address for member in members)
+        self._reporter.heard(self._reports.retain(member.address for member in members))
         if self._reconciler.passes and members and self._reconciler.fleet().programmed == len(members):
             self._live.set()
         self._reporter.gateways_changed()

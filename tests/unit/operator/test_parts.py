@@ -158,7 +158,9 @@ def test_of_several_gateways_the_latest_counts_and_any_hold_holds() -> None:
     assert merged is not None
     assert merged.activity.succeeded == 2
     assert merged.held is Reason.CIRCUIT_OPEN
-    book.retain(["h"])
+    news = book.retain(["h"])
+    assert news.endpoints == ("a",), "what the one that is gone has told must be looked at again"
+    assert not book.retain(["h"]).any
     merged = book.endpoint("a", "u")
     assert merged is not None
     assert merged.held is None
@@ -167,7 +169,7 @@ def test_of_several_gateways_the_latest_counts_and_any_hold_holds() -> None:
 def test_what_is_known_stays_while_no_gateway_is_left() -> None:
     book = ReportBook()
     book.take("g", told(endpoints=(EndpointReport(name="a", uid="u"),)))
-    book.retain([])
+    assert not book.retain([]).any
     assert book.endpoint("a", "u") is not None
 
 
