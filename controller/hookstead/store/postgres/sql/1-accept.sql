@@ -1,5 +1,9 @@
--- Events in. One statement, so that the lock of `numbering` never waits for a client. No joins of one array with
--- another: their places are looked up, since a planner that knows no lengths may pair every row with every other.
+-- Events in. One statement, so that the lock of `numbering` never waits for a client.
+--
+-- Plans here are made once per connection, perhaps when a table was empty, and must be right when it has grown. So no
+-- function leaves the planner a choice of joins: what is looked up row by row is LATERAL with OFFSET 0 (or a scalar
+-- subquery), which is an index look-up for each row whatever the statistics say; what is found by a list is = ANY; and
+-- arrays are joined by a hash, or by place.
 
 -- Makes `batch_` the member's last batch and prolongs its lease; false where it is already, that is, where a
 -- connection broke between the commit and its answer. Raises HS001 where the membership is lost.
@@ -32,23 +36,24 @@ DECLARE
 BEGIN
   INSERT INTO hookstead.endpoints (name, uid)
   SELECT x.name, x.uid FROM unnest(names_, uids_) AS x (name, uid)
-  WHERE NOT EXISTS (SELECT FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid)
+  WHERE (SELECT e.id FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid) IS NULL
   ORDER BY 1, 2
   ON CONFLICT DO NOTHING;
   SELECT array_agg(e.id ORDER BY x.n) INTO found_
   FROM unnest(names_, uids_) WITH ORDINALITY AS x (name, uid, n)
-  JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid;
+  CROSS JOIN LATERAL (SELECT * FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid OFFSET 0) e;
   RETURN found_;
 END $$;
 
--- First a row with the endpoints' numbers alone; then one for each event: its number, or what is known of the first with
--- its caller's key. No row at all where the batch was committed before. A caller's key is given at most once.
+-- First a row with the endpoints' numbers alone; then one for each event: its number, or what is known of the first
+-- with its caller's key. No row at all where the batch was committed before. A caller's key is given at most once.
 CREATE FUNCTION hookstead.accept_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   ids_ bytea[], types_ text[], channels_ text[], at_ bigint[], endpoints_ integer[], stamps_ bytea[], sources_ text[],
   traceparents_ text[], datas_ bytea[], keys_ bytea[], digests_ bytea[],
   names_ text[], uids_ text[],
-  event_ integer[], place_ integer[], delivery_ids_ bytea[], endpoint_ integer[], formats_ smallint[], claimed_ boolean[]
+  event_ integer[], place_ integer[], delivery_ids_ bytea[], endpoint_ integer[], formats_ smallint[], claimed_
+    boolean[]
 ) RETURNS TABLE (
   n integer, seq bigint, event_id bytea, digest bytea, endpoints integer, endpoint_ids bigint[]
 ) LANGUAGE plpgsql
@@ -73,7 +78,8 @@ BEGIN
   endpoint_ids := NULL;
   FOR n, event_id, digest, endpoints IN
     SELECT k.n::integer, c.event_id, c.digest, c.endpoints
-    FROM unnest(keys_) WITH ORDINALITY AS k (key, n) JOIN hookstead.callers c ON c.key = k.key
+    FROM unnest(keys_) WITH ORDINALITY AS k (key, n)
+    CROSS JOIN LATERAL (SELECT * FROM hookstead.callers c WHERE c.key = k.key OFFSET 0) c
   LOOP
     seqs_[n] := -1;
     RETURN NEXT;

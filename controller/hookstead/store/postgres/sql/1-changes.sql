@@ -8,7 +8,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
 BEGIN
   RETURN QUERY
   WITH gone AS (
-    DELETE FROM hookstead.pending p USING unnest(seqs_) i WHERE p.seq = i
+    DELETE FROM hookstead.pending p WHERE p.seq = ANY (seqs_)
     RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, p.attempt_count, p.schedule_position, p.payload_format,
       p.origin, p.in_order, p.created_ms, p.replay_id
   ), put AS (
@@ -22,7 +22,8 @@ BEGIN
     ON CONFLICT (endpoint_id) DO UPDATE SET pending = c.pending + excluded.pending,
       cancelled = c.cancelled + excluded.cancelled
   )
-  SELECT e.name, e.uid, g.id FROM gone g JOIN hookstead.endpoints e ON e.id = g.endpoint_id;
+  SELECT e.name, e.uid, g.id FROM gone g
+  CROSS JOIN LATERAL (SELECT * FROM hookstead.endpoints e WHERE e.id = g.endpoint_id OFFSET 0) e;
 END $$;
 
 -- A share of an endpoint's pending deliveries; those that another transaction is at are left to the next call. The last
@@ -31,7 +32,7 @@ CREATE FUNCTION hookstead.cancel_1(
   owner_ bigint, batch_ bigint, lease_ interval, name_ text, uid_ text, reason_ smallint, now_ bigint, rows_ integer,
   gone_ boolean
 ) RETURNS TABLE (id bytea, done boolean) LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
   endpoint_ bigint;
@@ -96,28 +97,32 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
 DECLARE
   seqs_ bigint[];
 BEGIN
-  UPDATE hookstead.events v SET data = NULL, traceparent = NULL FROM unnest(events_) i WHERE v.seq = i;
+  UPDATE hookstead.events v SET data = NULL, traceparent = NULL WHERE v.seq = ANY (events_);
   seqs_ := ARRAY(
-    SELECT p.seq FROM unnest(events_) i JOIN hookstead.events v ON v.seq = i
-    JOIN hookstead.pending p ON p.seq > v.seq AND p.seq <= v.seq + v.endpoints
+    SELECT p.seq FROM unnest(events_) i
+    CROSS JOIN LATERAL (SELECT * FROM hookstead.events v WHERE v.seq = i OFFSET 0) v
+    CROSS JOIN LATERAL (
+      SELECT * FROM hookstead.pending p WHERE p.seq > v.seq AND p.seq <= v.seq + v.endpoints OFFSET 0) p
     UNION
-    SELECT p.seq FROM unnest(events_) i JOIN hookstead.pending p ON p.event_seq = i AND p.origin = 2
+    SELECT p.seq FROM unnest(events_) i
+    CROSS JOIN LATERAL (SELECT * FROM hookstead.pending p WHERE p.event_seq = i AND p.origin = 2 OFFSET 0) p
     ORDER BY 1);
   PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
   RETURN QUERY SELECT c.name, c.uid, c.id, true FROM hookstead.end_pending_1(seqs_, reason_, now_) c;
   RETURN QUERY
   WITH gone AS (
-    DELETE FROM hookstead.requests q USING unnest(events_) i WHERE q.event_seq = i RETURNING q.seq, q.endpoint_id
+    DELETE FROM hookstead.requests q WHERE q.event_seq = ANY (events_) RETURNING q.seq, q.endpoint_id
   )
-  SELECT e.name, e.uid, NULL::bytea, false FROM gone g JOIN hookstead.endpoints e ON e.id = g.endpoint_id;
+  SELECT e.name, e.uid, NULL::bytea, false FROM gone g
+  CROSS JOIN LATERAL (SELECT * FROM hookstead.endpoints e WHERE e.id = g.endpoint_id OFFSET 0) e;
 END $$;
 
--- What is due after `now_` becomes due `step_` earlier, for the next `rows_` pending deliveries behind `after_`. Returns
--- the last one's number, NULL at the end. The same batch again returns what it returned.
+-- What is due after `now_` becomes due `step_` earlier, for the next `rows_` pending deliveries behind `after_`.
+-- Returns the last one's number, NULL at the end. The same batch again returns what it returned.
 CREATE FUNCTION hookstead.bring_forward_1(
   owner_ bigint, batch_ bigint, lease_ interval, step_ bigint, now_ bigint, after_ bigint, rows_ integer
 ) RETURNS bigint LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   seqs_ bigint[];
   last_ bigint;
@@ -132,7 +137,7 @@ BEGIN
   END IF;
   seqs_ := ARRAY(SELECT p.seq FROM hookstead.pending p WHERE p.seq > after_ ORDER BY p.seq LIMIT rows_ FOR UPDATE);
   UPDATE hookstead.pending p SET next_attempt_ms = p.next_attempt_ms - step_
-  FROM unnest(seqs_) i WHERE p.seq = i AND p.next_attempt_ms > now_;
+  WHERE p.seq = ANY (seqs_) AND p.next_attempt_ms > now_;
   last_ := CASE WHEN cardinality(seqs_) < rows_ THEN NULL ELSE seqs_[rows_] END;
   UPDATE hookstead.members SET result = last_ WHERE owner = owner_;
   RETURN last_;
@@ -141,9 +146,10 @@ END $$;
 -- Makes or re-arms a replay's deliveries and moves its position. Returns how many.
 CREATE FUNCTION hookstead.advance_1(
   owner_ bigint, batch_ bigint, lease_ interval, uid_ text, endpoint_name_ text, endpoint_uid_ text, position_ bigint,
-  selecting_ boolean, event_ids_ bytea[], ids_ bytea[], rearm_ boolean[], formats_ smallint[], due_ bigint[], now_ bigint
+  selecting_ boolean, event_ids_ bytea[], ids_ bytea[], rearm_ boolean[], formats_ smallint[], due_ bigint[], now_
+    bigint
 ) RETURNS bigint LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   replay_ bigint;
   endpoint_ bigint;
@@ -163,8 +169,8 @@ BEGIN
 
   WITH dead AS (
     DELETE FROM hookstead.ended h USING unnest(ids_, rearm_, due_) AS i (id, rearm, due)
-    WHERE i.rearm AND h.id = i.id AND h.status = 2
-      AND EXISTS (SELECT FROM hookstead.events v WHERE v.seq = h.event_seq AND v.data IS NOT NULL)
+    WHERE i.rearm AND h.id = ANY (ids_) AND h.id = i.id AND h.status = 2
+      AND (SELECT v.seq FROM hookstead.events v WHERE v.seq = h.event_seq AND v.data IS NOT NULL) IS NOT NULL
     RETURNING h.seq, h.id, h.event_seq, h.endpoint_id, h.type, h.attempt_count, h.payload_format, h.created_ms, i.due
   ), put AS (
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
@@ -181,7 +187,8 @@ BEGIN
     SELECT last_ + row_number() OVER (ORDER BY i.n), i.id, v.seq, endpoint_, v.type, 0, 0, i.format, 2, false, now_,
       i.due, replay_
     FROM unnest(event_ids_, ids_, rearm_, formats_, due_) WITH ORDINALITY AS i (event, id, rearm, format, due, n)
-    JOIN hookstead.events v ON v.id = i.event AND v.data IS NOT NULL
+    CROSS JOIN LATERAL (
+      SELECT * FROM hookstead.events v WHERE v.id = i.event AND v.data IS NOT NULL OFFSET 0) v
     WHERE NOT i.rearm
     RETURNING seq
   )

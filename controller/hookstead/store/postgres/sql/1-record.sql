@@ -1,19 +1,20 @@
--- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change of
--- a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and the
--- caller looks again. Locks are taken in the order of the row numbers.
+-- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change
+-- of a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and
+-- the caller looks again. Locks are taken in the order of the row numbers.
 CREATE FUNCTION hookstead.record_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
   becomes_ smallint[], reasons_ smallint[], counts_ integer[], positions_ integer[], nexts_ bigint[], ends_ bigint[],
   answered_ boolean[],
-  delivery_ bigint[], endpoint_ bigint[], number_ integer[], started_ bigint[], duration_ bigint[], trigger_ smallint[], succeeded_ boolean[],
+  delivery_ bigint[], endpoint_ bigint[], number_ integer[], started_ bigint[], duration_ bigint[], trigger_
+  smallint[], succeeded_ boolean[],
   status_code_ integer[], error_ smallint[], message_ text[], next_ bigint[], body_ bytea[],
   hours_ bigint[], hour_endpoints_ bigint[], hour_succeeded_ bigint[], hour_failed_ bigint[], hour_dead_ bigint[],
   starts_ bigint[], delivered_ bigint[], failed_ bigint[], dead_ bigint[],
   latency_starts_ bigint[], classes_ smallint[], tallies_ bigint[],
   lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
 ) RETURNS boolean LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   endpoint_ids_ bigint[];
 BEGIN
@@ -26,24 +27,25 @@ BEGIN
     PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
     IF EXISTS (
       SELECT FROM unnest(seqs_, was_, counted_, stood_, due_) AS i (seq, was, counted, stood, due)
-      LEFT JOIN hookstead.pending p ON p.seq = i.seq
+      LEFT JOIN LATERAL (SELECT * FROM hookstead.pending p WHERE p.seq = i.seq OFFSET 0) p ON true
       WHERE i.was = 0 AND (p.seq IS NULL OR p.attempt_count <> i.counted OR p.schedule_position <> i.stood
                            OR p.next_attempt_ms <> i.due)
     ) OR EXISTS (
-      SELECT FROM unnest(seqs_, was_) AS i (seq, was) JOIN hookstead.pending p ON p.seq = i.seq WHERE i.was <> 0
+      SELECT FROM unnest(seqs_, was_) AS i (seq, was)
+      WHERE i.was <> 0 AND (SELECT p.seq FROM hookstead.pending p WHERE p.seq = i.seq) IS NOT NULL
     ) THEN
       RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
     END IF;
 
     UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next
     FROM unnest(seqs_, was_, becomes_, counts_, positions_, nexts_) AS i (seq, was, becomes, count, position, next)
-    WHERE p.seq = i.seq AND i.was = 0 AND i.becomes = 0;
+    WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes = 0;
 
     WITH gone AS (
       DELETE FROM hookstead.pending p
       USING unnest(seqs_, was_, becomes_, reasons_, counts_, positions_, ends_)
         AS i (seq, was, becomes, reason, count, position, end_ms)
-      WHERE p.seq = i.seq AND i.was = 0 AND i.becomes <> 0
+      WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes <> 0
       RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, i.becomes, i.reason, i.count, i.position,
         p.payload_format, p.origin, p.in_order, p.created_ms, i.end_ms, p.replay_id
     ), put AS (
@@ -59,20 +61,24 @@ BEGIN
       delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
       cancelled = c.cancelled + excluded.cancelled;
 
-    IF EXISTS (SELECT FROM unnest(was_) AS i (was) WHERE i.was <> 0) THEN
+    IF 0 <> ANY (was_) THEN
       PERFORM hookstead.record_ended_1(seqs_, was_, counted_, ended_, becomes_, reasons_, counts_, positions_, ends_);
     END IF;
 
-    DELETE FROM hookstead.requests q USING unnest(seqs_, answered_) AS i (seq, answered)
-    WHERE i.answered AND q.seq = i.seq;
-    DELETE FROM hookstead.claims k USING unnest(seqs_) AS i (seq) WHERE k.seq = i.seq AND k.owner = owner_;
+    IF true = ANY (answered_) THEN
+      DELETE FROM hookstead.requests q WHERE q.seq = ANY (
+        ARRAY(SELECT i.seq FROM unnest(seqs_, answered_) AS i (seq, answered) WHERE i.answered));
+    END IF;
+    DELETE FROM hookstead.claims k WHERE k.seq = ANY (seqs_) AND k.owner = owner_;
 
     INSERT INTO hookstead.attempts (seq, delivery_seq, endpoint_id, number, started_ms, ended_ms, duration_ms, trigger,
       succeeded, status_code, error, message, next_attempt_ms, response_body)
     SELECT nextval('hookstead.attempt_numbers'), i.delivery, i.endpoint, i.number, i.started, i.started + i.duration,
       i.duration, i.trigger, i.succeeded, i.status_code, i.error, i.message, i.next, i.body
-    FROM unnest(delivery_, endpoint_, number_, started_, duration_, trigger_, succeeded_, status_code_, error_, message_,
-      next_, body_) AS i (delivery, endpoint, number, started, duration, trigger, succeeded, status_code, error, message,
+    FROM unnest(delivery_, endpoint_, number_, started_, duration_, trigger_, succeeded_, status_code_, error_,
+    message_,
+      next_, body_) AS i (delivery, endpoint, number, started, duration, trigger, succeeded, status_code, error,
+      message,
       next, body);
 
     INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
@@ -103,13 +109,13 @@ CREATE FUNCTION hookstead.record_ended_1(
   seqs_ bigint[], was_ smallint[], counted_ integer[], ended_ bigint[], becomes_ smallint[], reasons_ smallint[],
   counts_ integer[], positions_ integer[], ends_ bigint[]
 ) RETURNS void LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
-  PERFORM FROM unnest(seqs_, was_) AS i (seq, was) JOIN hookstead.ended h ON h.seq = i.seq
-  WHERE i.was <> 0 ORDER BY h.seq FOR UPDATE OF h;
+  PERFORM FROM hookstead.ended h WHERE h.seq = ANY (
+    ARRAY(SELECT i.seq FROM unnest(seqs_, was_) AS i (seq, was) WHERE i.was <> 0)) ORDER BY h.seq FOR UPDATE;
   IF EXISTS (
     SELECT FROM unnest(seqs_, was_, counted_, ended_) AS i (seq, was, counted, ended)
-    LEFT JOIN hookstead.ended h ON h.seq = i.seq
+    LEFT JOIN LATERAL (SELECT * FROM hookstead.ended h WHERE h.seq = i.seq OFFSET 0) h ON true
     WHERE i.was <> 0
       AND (h.seq IS NULL OR h.status <> i.was OR h.attempt_count <> i.counted OR h.completed_ms <> i.ended)
   ) THEN
@@ -119,7 +125,8 @@ BEGIN
   SELECT h.endpoint_id, count(*) FILTER (WHERE i.becomes = 1) - count(*) FILTER (WHERE i.was = 1),
     count(*) FILTER (WHERE i.becomes = 2) - count(*) FILTER (WHERE i.was = 2),
     count(*) FILTER (WHERE i.becomes = 3) - count(*) FILTER (WHERE i.was = 3)
-  FROM unnest(seqs_, was_, becomes_) AS i (seq, was, becomes) JOIN hookstead.ended h ON h.seq = i.seq
+  FROM unnest(seqs_, was_, becomes_) AS i (seq, was, becomes)
+  CROSS JOIN LATERAL (SELECT * FROM hookstead.ended h WHERE h.seq = i.seq OFFSET 0) h
   WHERE i.was <> 0 AND i.was <> i.becomes GROUP BY 1 ORDER BY 1
   ON CONFLICT (endpoint_id) DO UPDATE SET delivered = c.delivered + excluded.delivered,
     dead_lettered = c.dead_lettered + excluded.dead_lettered, cancelled = c.cancelled + excluded.cancelled;
@@ -127,5 +134,5 @@ BEGIN
     schedule_position = i.position, completed_ms = i.end_ms
   FROM unnest(seqs_, was_, becomes_, reasons_, counts_, positions_, ends_)
     AS i (seq, was, becomes, reason, count, position, end_ms)
-  WHERE i.was <> 0 AND h.seq = i.seq;
+  WHERE i.was <> 0 AND h.seq = i.seq AND h.seq = ANY (seqs_);
 END $$;

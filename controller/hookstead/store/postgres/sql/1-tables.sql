@@ -4,7 +4,8 @@
 -- retention mark's) never passes a row that commits later.
 
 CREATE TABLE hookstead.numbering (
-  alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT 0
+  alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT
+    0
 ) WITH (fillfactor = 10);
 INSERT INTO hookstead.numbering DEFAULT VALUES;
 
@@ -56,7 +57,8 @@ CREATE TABLE hookstead.ended (
   in_order boolean NOT NULL, created_ms bigint NOT NULL, completed_ms bigint NOT NULL, replay_id bigint
 ) PARTITION BY RANGE (seq);
 CREATE INDEX ended_endpoint ON hookstead.ended (endpoint_id, status, seq);
-CREATE INDEX ended_completed ON hookstead.ended USING brin (completed_ms) WITH (pages_per_range = 16, autosummarize = on);
+CREATE INDEX ended_completed ON hookstead.ended USING brin (completed_ms) WITH (pages_per_range = 16, autosummarize =
+  on);
 CREATE INDEX ended_open ON hookstead.ended (status, seq) WHERE status <> 1;
 CREATE INDEX ended_replayed ON hookstead.ended (event_seq) WHERE origin = 2;
 CREATE INDEX ended_of_replay ON hookstead.ended (replay_id) WHERE replay_id IS NOT NULL;
