@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hookstead.operator.schedule import Key, Scheduler, Write
     from hookstead.operator.statuses import Statuses, View
 
-WRITERS: Final = 8
+WRITERS: Final = 12
 BATCH: Final = 200
 """Statuses computed before the loop gets its turn."""
 FIRST_ANSWER_SECONDS: Final = 1.5
