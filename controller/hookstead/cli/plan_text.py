@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,13 +26,13 @@ _SIGN: Final = {Fate.GAINED: "+", Fate.LOST: "-", Fate.CHANGED: "~"}
 
 def as_text(plan: Plan) -> str:
     """For a terminal."""
-    lines = [f"hookstead plan: {plan.before} → {plan.after}"]
+    lines = [printable(f"hookstead plan: {plan.before} → {plan.after}")]
     for one in plan.environments:
-        told = list(_environment(one))
+        told = [printable(line) for line in _environment(one)]
         if told or one.traffic:
-            lines += ["", f"Namespace {one.changes.namespace}", *told]
+            lines += ["", printable(f"Namespace {one.changes.namespace}"), *told]
         if one.traffic is not None:
-            lines += ["", *(f"  {line}" for line in _traffic(one.traffic))]
+            lines += ["", *(printable(f"  {line}") for line in _traffic(one.traffic))]
     if plan.findings:
         lines += ["", "Findings"]
         lines += [f"  {one.severity.value}: {printable(str(one))} [{one.rule}]" for one in plan.findings]
@@ -42,7 +43,7 @@ def as_text(plan: Plan) -> str:
 
 def as_markdown(plan: Plan) -> str:
     """For a comment. Lines of a diff colour what comes and goes."""
-    lines = [MARKER, f"### Hookstead plan: {summary(plan)}", "", f"`{plan.before}` → `{plan.after}`"]
+    lines = [MARKER, f"### Hookstead plan: {summary(plan)}", "", f"{_cell(plan.before)} → {_cell(plan.after)}"]
     if plan.findings:
         lines += ["", "| | what | rule |", "| --- | --- | --- |"]
         lines += [
@@ -51,10 +52,11 @@ def as_markdown(plan: Plan) -> str:
         ]
         lines += ["", _remedy(plan, code="`")] if _remedy(plan) else []
     for one in plan.environments:
-        told = list(_environment(one))
+        told = [printable(line) for line in _environment(one)]
         if told:
             body = [_diff_line(line) for line in told]
-            lines += ["", f"<details open><summary>Namespace <code>{one.changes.namespace}</code></summary>", ""]
+            name = html.escape(printable(one.changes.namespace))
+            lines += ["", f"<details open><summary>Namespace <code>{name}</code></summary>", ""]
             lines += ["```diff", *body, "```", "", "</details>"]
         if one.traffic is not None:
             lines += ["", *_traffic_markdown(one.traffic)]
@@ -208,7 +210,7 @@ def _traffic_markdown(traffic: Forecast) -> list[str]:
     if len(rows) == 1:
         return [first]
     table = ["| endpoint | before | after | added | lost |", "| --- | ---: | ---: | ---: | ---: |"]
-    return [first, "", *table, *(f"| {' | '.join(row)} |" for row in rows[1:])]
+    return [first, "", *table, *(f"| {' | '.join(map(_cell, row))} |" for row in rows[1:])]
 
 
 # ------------------------------------------------------------------------------------------------------------- Markdown

@@ -384,6 +384,20 @@ def test_markdown_of_the_manifests_own_words_stays_text(site: Site) -> None:
     assert out.count("```") == 2
 
 
+def test_names_that_no_server_would_take_steer_neither_a_terminal_nor_a_comment(site: Site) -> None:
+    head = (
+        f'{HEAD}kind: WebhookEndpoint\nmetadata: {{name: "a\\e[31m\\n```\\nb", namespace: "n\\e</code><img src=x>"}}\n'
+    )
+    old, new = site.write("old", endpoint()), site.write("new", head + "spec: {url: 'https://a.example.com'}\n")
+    for output in ("text", "markdown"):
+        code, out, _ = site.run(str(new), "--against", str(old), "-o", output)
+        assert code == 1
+        assert "\x1b" not in out
+        if output == "markdown":
+            assert "<img" not in out.replace("\\<", "")
+            assert out.count("```") == 2 * out.count("```diff")
+
+
 # ---------------------------------------------------------------------------------------------------------------- Git
 
 
