@@ -91,7 +91,8 @@ def as_text(checked: Checked) -> str:
     """One line per finding with the offending line and a caret below it, and a last one with the sum."""
     lines = []
     for finding in checked.findings:
-        lines.append(f"{finding.place}: {finding.severity.value}: {finding.sentence} [{finding.rule}]")
+        told = f"{finding.place}: {finding.severity.value}: {finding.sentence} [{finding.rule}]"
+        lines.append(printable(told.replace("\n", " ")))
         lines += _excerpt(finding)
     return "\n".join([*lines, _sum(checked)])
 

@@ -351,6 +351,12 @@ def test_a_line_that_is_a_whole_document_is_not_shown() -> None:
     assert " | " not in as_text(check([("f.yaml", ENVIRONMENT + "---\n" + long)]))
 
 
+def test_what_a_manifest_says_steers_no_terminal() -> None:
+    text = as_text(check([("f.yaml", ENVIRONMENT + "---\n" + endpoint('url: "https://a\\e[31m\\nb"'))]))
+    assert "\x1b" not in text
+    assert len([line for line in text.splitlines() if line.startswith("f.yaml")]) == len(text.splitlines()) - 3
+
+
 def test_github_shows_findings_at_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a,b.yaml"
     file.write_text(ENVIRONMENT + "---\n" + endpoint("url: https://a.example.com\nfilter: 'event.data.a == 100%'"))
