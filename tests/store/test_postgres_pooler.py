@@ -87,7 +87,7 @@ async def test_more_connections_than_the_pooler_has_do_not_confuse_one_another(
 ) -> None:
     place = Pooled(pooler, databases)
     store = await place.open(StoppedClock())
-    for _ in range(20):
+    for _ in range(8):
         given = [event(A) for _ in range(5)]
         assert await store.accept(given) == [Accepted(one.id, 1) for one in given]
         jobs = (await claim(store)).jobs
