@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -60,9 +61,15 @@ def pooler(databases: Databases) -> Iterator[Pooler]:
         locate("pgbouncer")
     except ProgramMissingError as error:
         pytest.skip(str(error))
-    running = Pooler(folder_for_user("hookstead-pgbouncer-"), databases.server.port)
-    yield running
-    running.child.terminate(grace_seconds=5)
+    folder = folder_for_user("hookstead-pgbouncer-")
+    running = None
+    try:
+        running = Pooler(folder, databases.server.port)
+        yield running
+    finally:
+        if running is not None:
+            running.child.terminate(grace_seconds=5)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Pooled:
