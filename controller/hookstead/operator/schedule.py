@@ -34,6 +34,8 @@ WINDOW_SECONDS: Final = 1.005
 within any second, however long a write lay in a queue of ours."""
 SLOW_SECONDS: Final = 1.0
 """An answer that takes longer than this halves the pace."""
+HALVING_SECONDS: Final = 1.0
+"""Between two halvings: a stall slows all writes that are under way, and is one stall."""
 LOWEST_SHARE: Final = 1 / 16
 RECOVERY_PER_SECOND: Final = 0.05
 """Of the full pace, regained per second without trouble."""
@@ -181,6 +183,7 @@ class Scheduler:
     _other_pace: Pace = field(default_factory=lambda: Pace(OTHERS_PER_SECOND))
     _pause_until: float = float("-inf")
     _eased_at: float = float("-inf")
+    _halved_at: float = float("-inf")
     _count: int = 0
 
     def want(
@@ -382,6 +385,10 @@ class Scheduler:
         elapsed = max(0.0, now - self._eased_at) if self._eased_at > float("-inf") else 0.0
         self._eased_at = now
         share = self._answer_pace.share
-        share = share / 2 if trouble else share + RECOVERY_PER_SECOND * elapsed
+        if not trouble:
+            share += RECOVERY_PER_SECOND * elapsed
+        elif now - self._halved_at >= HALVING_SECONDS:
+            share /= 2
+            self._halved_at = now
         share = min(1.0, max(LOWEST_SHARE, share))
         self._answer_pace.share = self._other_pace.share = share
