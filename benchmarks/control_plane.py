@@ -226,8 +226,13 @@ def main() -> None:
         f" {plan.changes} changes, load average {os.getloadavg()[0]:.1f} at the start",
         flush=True,
     )
-    rows = [asyncio.run(scenario(endpoints, namespaces, plan)) for endpoints, namespaces in given.scenarios]
-    print_table(rows)
+    rows = []
+    for endpoints, namespaces in given.scenarios:
+        rows.append(asyncio.run(scenario(endpoints, namespaces, plan)))
+        print_table(rows[-1:])
+    if len(rows) > 1:
+        print("\nall")
+        print_table(rows)
 
 
 if __name__ == "__main__":
