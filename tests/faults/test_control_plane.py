@@ -216,6 +216,7 @@ def everything(fault: Answer | Silence) -> Rule:
     [
         ("storm", everything(Answer(429, headers=RETRY_AFTER))),
         ("errors", everything(Answer(500))),
+        ("strangers", everything(Answer(401))),
         ("writes", lambda asked: Answer(500) if asked.method != "GET" else None),
     ],
 )

@@ -5,6 +5,8 @@ What is switched off here and why stands in docs/decisions/0002-kopf.md.
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Final
@@ -14,11 +16,12 @@ import kopf
 from hookstead.resources.kinds import GROUP, SECRET_LABEL, VERSION, Kind
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
 
     from hookstead.operator.access import Access
 
+QUIET_LOGIN_SECONDS: Final = 60.0
+"""After so long a login that was good is over for another reason: a token has expired."""
 SECRETS: Final = "secrets"
 PODS: Final = "pods"
 
@@ -98,6 +101,29 @@ def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
     return settings
 
 
+class _Logins:
+    """Kopf believes a 401 for good: handed the same credentials again it gives up without ending, and nothing is
+    watched any more. But an API server may say 401 in passing. So each login is another one, by a number that means
+    nothing, and those that follow each other take their time.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access: Final = access
+        self._number = 0
+        self._at = float("-inf")
+        self._waits = iter(Backoffs())
+
+    async def next(self) -> kopf.ConnectionInfo:
+        now = asyncio.get_running_loop().time()
+        if now - self._at > QUIET_LOGIN_SECONDS:
+            self._waits = iter(Backoffs())
+        else:
+            await asyncio.sleep(next(self._waits))
+        self._at = asyncio.get_running_loop().time()
+        self._number += 1
+        return dataclasses.replace(connection(self._access), priority=self._number)
+
+
 def feed_registry(
     observe: Callable[[str, str | None, dict[str, Any]], None], access: Access, *, pods: bool
 ) -> kopf.OperatorRegistry:
@@ -107,9 +133,11 @@ def feed_registry(
     """
     registry = kopf.OperatorRegistry()
 
+    logins = _Logins(access)
+
     @kopf.on.login(registry=registry, id="login")
-    def login(**_: object) -> kopf.ConnectionInfo:
-        return connection(access)
+    async def login(**_: object) -> kopf.ConnectionInfo:
+        return await logins.next()
 
     for group, version, plural in _resources(pods=pods):
         _subscribe(registry, group, version, plural, observe)

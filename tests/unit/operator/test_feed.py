@@ -1,0 +1,31 @@
+"""What Kopf is given to log in with."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hookstead.operator import feed
+from hookstead.operator.access import Access
+
+
+async def test_each_login_is_another_one_and_those_that_follow_at_once_take_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kopf would not take the same credentials again after a 401, which an API server may say in passing."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    logins = feed._Logins(Access(server="https://127.0.0.1:1", token="t"))
+    made = [await logins.next() for _ in range(5)]
+    assert len({one.priority for one in made}) == 5
+    assert {one.token for one in made} == {"t"}
+    assert len(waited) == 4
+    assert waited[-1] > waited[0]
+    monkeypatch.setattr(feed, "QUIET_LOGIN_SECONDS", -1.0)
+    await logins.next()
+    assert len(waited) == 4, "a token that expired after a while is replaced at once"
