@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUIET_LOGIN_SECONDS: Final = 60.0
 """After so long a login that was good is over for another reason: a token has expired."""
+FAILED_WATCH_SECONDS: Final = 1.0
 SECRETS: Final = "secrets"
 PODS: Final = "pods"
 
@@ -190,7 +191,8 @@ async def run_feed(
     `started` is set once Kopf is at work, and so has taken the signals.
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    await kopf.operator(
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=feed_registry(observe, access, pods=pod_selector is not None),
         settings=feed_settings(pod_selector=pod_selector),
         namespaces=[namespace],
@@ -198,3 +200,26 @@ async def run_feed(
         ready_flag=started,
         stop_flag=stop,
     )
+    watched = asyncio.create_task(_first_failed_watch(), name="watch of the watches")
+    done, _ = await asyncio.wait({*tasks, watched}, return_when=asyncio.FIRST_COMPLETED)
+    watched.cancel()
+    if watched in done:
+        raise watched.result()
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+    await kopf.run_tasks(tasks, ignored=before)
+
+
+async def _first_failed_watch() -> BaseException:
+    """What a watch of Kopf's has failed with for good: 404 of a deleted definition, an error that Kopf does not know.
+
+    Kopf then stops the others, waits for ever for some that do not end, and nothing is watched any more.
+    """
+    watches: set[asyncio.Task[object]] = set()
+    while True:
+        await asyncio.sleep(FAILED_WATCH_SECONDS)
+        watches |= {task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")}
+        for task in watches:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                return error
