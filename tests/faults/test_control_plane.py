@@ -245,17 +245,27 @@ def test_a_watch_that_is_too_old_is_begun_anew(place: Stage, traffic: Traffic) -
     goes(place, "gone-410")
 
 
-def test_an_error_on_a_watch_ends_at_most_the_process_and_its_successor_goes_on(place: Stage, traffic: Traffic) -> None:
-    """Kopf holds an error that it does not know for fatal; a restart is cheap, and what a kubelet does."""
+def of_endpoints(fault: Answer | WatchError) -> Rule:
+    """On the watch of one kind alone: the others go on, and must not keep the process alive."""
+    return lambda asked: fault if asked.watches and asked.path.endswith("/webhookendpoints") else None
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("unknown", of_endpoints(WatchError(504))), ("vanished", of_endpoints(Answer(404)))]
+)
+def test_a_watch_that_fails_for_good_ends_the_process_and_its_successor_goes_on(
+    place: Stage, traffic: Traffic, name: str, rule: Rule
+) -> None:
+    """A restart is cheap, and what a kubelet does; a process that watched no more would be worse than none."""
     operator = place.operator
-    with place.api.faulty(lambda asked: WatchError(500) if asked.watches else None):
+    with place.api.faulty(rule):
         place.api.drop_watches()
-        eventually("the operator ends", lambda: not operator.running, seconds=20)
-    place.apply(newcomer(place, "fatal"))
+        eventually("the operator ends", lambda: not operator.running, seconds=30)
+    place.apply(newcomer(place, name))
     traffic.flows(10)
     place.operate()
-    comes_to_be(place, "fatal")
-    goes(place, "fatal")
+    comes_to_be(place, name)
+    goes(place, name)
 
 
 def test_a_watch_that_falls_silent_is_noticed(place: Stage, traffic: Traffic) -> None:

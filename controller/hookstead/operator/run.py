@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 HEAD_START_SECONDS: Final = 5.0
 HEAD_START_OBJECTS: Final = 1000.0
 """A second of head start for so many objects."""
+WIND_DOWN_SECONDS: Final = 5.0
 CREDENTIALS_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 1.0
 CONFLICT_SECONDS: Final = 0.2
@@ -220,7 +222,10 @@ class Operator:
             tasks.remove(starting)
             tasks.append(asyncio.create_task(self._feed(feed_stop), name="feed"))
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            return 0 if stopped in done else _verdict(done)
+            code = 0 if stopped in done else _verdict(done)
+            if code:
+                _see_to_the_end(code, seconds=self._options.drain_seconds)
+            return code
         finally:
             self._draining = True
             stopped.cancel()
@@ -416,6 +421,15 @@ def _verdict(done: set[asyncio.Task[Any]]) -> int:
         elif task.get_name() == "feed":
             return 0  # Kopf took a signal before we took the signals back.
     return 1
+
+
+def _see_to_the_end(code: int, *, seconds: float) -> None:
+    """End the process even where tasks of Kopf's do not take their cancellation: a shell that watches nothing is worse
+    than none. By then what may be wound down is, or hangs as well.
+    """
+    last = threading.Timer(min(seconds, WIND_DOWN_SECONDS), os._exit, (code,))
+    last.daemon = True
+    last.start()
 
 
 def _is_lease_lost(error: BaseException) -> bool:
