@@ -444,9 +444,8 @@ def test_among_all_that_is_bad_a_good_one_is_live(table: Table) -> None:
 def test_a_reconcile_request_is_echoed_in_every_state(table: Table) -> None:
     bodies = {name: row for name, row in BY_NAME.items() if row.kind != REPLAY or row.name == "running"}
     for row in bodies.values():
-        body = table.here.get(row.kind, row.name)
-        body["metadata"]["annotations"] = {RECONCILE: "again"}
-        table.here.server.request("PUT", f"{table.here._path(row.kind)}/{row.name}", body)
+        path = f"{table.here._path(row.kind)}/{row.name}"
+        table.here.server.update(path, {"metadata": {"annotations": {RECONCILE: "again"}}})
 
     def echoed() -> bool:
         return all(
