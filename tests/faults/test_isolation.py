@@ -81,12 +81,16 @@ async def test_a_receiver_that_never_answers_delays_no_other_endpoint(
     async with sink() as receiver, sink() as hole:
         hole.gate = asyncio.Event()
         dead = {"hole": f"{hole.url}/hole"}
+
+        async def swallowing() -> bool:
+            return hole.open == min(in_flight, 50 * SECONDS)
+
         async with home(tmp_path, *objects(receiver, "127.0.0.1", dead=dead, in_flight=in_flight)) as place:
             life = await place.start("--drain-seconds", "0")
             healthy = await traffic(life, dead=("hole",), text="x" * size)
             await all_arrived(receiver, healthy)
             # All this while the hole swallowed what it was given and no attempt at it ended.
-            assert hole.open == min(in_flight, 50 * SECONDS)
+            await until(swallowing, what="the hole's connections")
             assert await life.metric("hookstead_attempts_total", endpoint="hole") == 0
             assert await life.metric("hookstead_deliveries", endpoint="hole", status="Pending") == 50 * SECONDS
             await life.stop()
