@@ -308,9 +308,10 @@ def test_the_token_and_the_certificate_of_the_internal_port_are_made_once(here: 
     here.start_operator()
     body = eventually("hookstead-internal", lambda: here.secret("hookstead-internal"))
     assert set(body["data"]) == {"token", "ca.crt", "tls.crt", "tls.key"}
-    here.stop_operator()
+    assert here.stop_operator() == 0
     here.start_operator()
-    eventually("pushed", lambda: here.gateway.pushes and here.gateway.pushes[-1][0].startswith("2."))
+    pushes = here.gateway.pushes
+    eventually("pushed", lambda: pushes and pushes[-1][0].startswith("2."), seconds=45)
     again = here.secret("hookstead-internal")
     assert again is not None
     assert again["data"] == body["data"]
