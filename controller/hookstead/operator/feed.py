@@ -6,11 +6,11 @@ What is switched off here and why stands in docs/decisions/0002-kopf.md.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 import kopf
 
 from hookstead.resources.kinds import GROUP, SECRET_LABEL, VERSION, Kind
@@ -102,10 +102,13 @@ def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
     return settings
 
 
-class _Logins:
+class Logins:
     """Kopf believes a 401 for good: handed the same credentials again it gives up without ending, and nothing is
     watched any more. But an API server may say 401 in passing. So each login is another one, by a number that means
     nothing, and those that follow each other take their time.
+
+    The connections are kept across logins: were they closed with the former one, a watch that reads at that moment
+    would fail in a way that Kopf does not know (aiohttp's RuntimeError), and end for good.
     """
 
     def __init__(self, access: Access) -> None:
@@ -113,8 +116,11 @@ class _Logins:
         self._number = 0
         self._at = float("-inf")
         self._waits = iter(Backoffs())
+        self._connector: aiohttp.TCPConnector | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
 
-    async def next(self) -> kopf.ConnectionInfo:
+    async def next(self) -> kopf.AiohttpSession:
+        """A session with the present token, which Kopf closes when it has been refused."""
         now = asyncio.get_running_loop().time()
         if now - self._at > QUIET_LOGIN_SECONDS:
             self._waits = iter(Backoffs())
@@ -122,11 +128,31 @@ class _Logins:
             await asyncio.sleep(next(self._waits))
         self._at = asyncio.get_running_loop().time()
         self._number += 1
-        return dataclasses.replace(connection(self._access), priority=self._number)
+        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=self._session(), priority=self._number)
+
+    def _session(self) -> aiohttp.ClientSession:
+        secure = self._access.server.startswith("https:")
+        if self._connector is None:
+            self._connector = aiohttp.TCPConnector(limit=0, ssl=self._access.tls() if secure else False)
+        token = self._access.bearer()
+        session = aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            trust_env=False,
+        )
+        self._sessions = [*(one for one in self._sessions if not one.closed), session]
+        return session
+
+    async def close(self) -> None:
+        for session in self._sessions:
+            await session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
 
 def feed_registry(
-    observe: Callable[[str, str | None, dict[str, Any]], None], access: Access, *, pods: bool
+    observe: Callable[[str, str | None, dict[str, Any]], None], logins: Logins, *, pods: bool
 ) -> kopf.OperatorRegistry:
     """Handlers for the five kinds, the labelled Secrets and (for `pods`) the selected pods.
 
@@ -134,10 +160,8 @@ def feed_registry(
     """
     registry = kopf.OperatorRegistry()
 
-    logins = _Logins(access)
-
     @kopf.on.login(registry=registry, id="login")
-    async def login(**_: object) -> kopf.ConnectionInfo:
+    async def login(**_: object) -> kopf.AiohttpSession:
         return await logins.next()
 
     for group, version, plural in _resources(pods=pods):
@@ -164,19 +188,6 @@ def _subscribe(
         observe(plural, event["type"], event["object"])
 
 
-def connection(access: Access) -> kopf.ConnectionInfo:
-    """What Kopf logs in with; called again when a token was refused."""
-    return kopf.ConnectionInfo(
-        server=access.server,
-        ca_data=access.ca,
-        insecure=access.insecure or None,
-        token=access.bearer(),
-        scheme="Bearer" if access.token or access.token_file else None,
-        certificate_data=access.certificate,
-        private_key_data=access.key,
-    )
-
-
 async def run_feed(
     observe: Callable[[str, str | None, dict[str, Any]], None],
     access: Access,
@@ -191,9 +202,25 @@ async def run_feed(
     `started` is set once Kopf is at work, and so has taken the signals.
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logins = Logins(access)
+    try:
+        await _run(
+            feed_registry(observe, logins, pods=pod_selector is not None), namespace, pod_selector, started, stop
+        )
+    finally:
+        await logins.close()
+
+
+async def _run(
+    registry: kopf.OperatorRegistry,
+    namespace: str,
+    pod_selector: str | None,
+    started: asyncio.Event,
+    stop: asyncio.Event,
+) -> None:
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
-        registry=feed_registry(observe, access, pods=pod_selector is not None),
+        registry=registry,
         settings=feed_settings(pod_selector=pod_selector),
         namespaces=[namespace],
         standalone=True,

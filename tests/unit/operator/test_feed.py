@@ -20,12 +20,25 @@ async def test_each_login_is_another_one_and_those_that_follow_at_once_take_thei
         waited.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    logins = feed._Logins(Access(server="https://127.0.0.1:1", token="t"))
+    logins = feed.Logins(Access(server="https://127.0.0.1:1", token="t"))
     made = [await logins.next() for _ in range(5)]
     assert len({one.priority for one in made}) == 5
-    assert {one.token for one in made} == {"t"}
+    assert {one.aiohttp_session.headers["authorization"] for one in made} == {"Bearer t"}
     assert len(waited) == 4
     assert waited[-1] > waited[0]
     monkeypatch.setattr(feed, "QUIET_LOGIN_SECONDS", -1.0)
     await logins.next()
     assert len(waited) == 4, "a token that expired after a while is replaced at once"
+    await logins.close()
+
+
+async def test_the_connections_outlive_a_login() -> None:
+    """Closed with it, they would end a watch that reads at that moment, and so all watching."""
+    logins = feed.Logins(Access(server="https://127.0.0.1:1", token="t"))
+    session = (await logins.next()).aiohttp_session
+    connector = session.connector
+    assert connector is not None
+    await session.close()
+    assert not connector.closed
+    await logins.close()
+    assert connector.closed
