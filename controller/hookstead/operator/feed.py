@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import kopf
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUIET_LOGIN_SECONDS: Final = 60.0
 """After so long a login that was good is over for another reason: a token has expired."""
+KEPT_SESSIONS: Final = 8
+"""Of former logins; requests of the oldest have long ended."""
 FAILED_WATCH_SECONDS: Final = 1.0
 SECRETS: Final = "secrets"
 PODS: Final = "pods"
@@ -102,13 +104,29 @@ def feed_settings(*, pod_selector: str | None = None) -> kopf.OperatorSettings:
     return settings
 
 
+class _Session:
+    """A session that stays open when Kopf closes it, after a 401: what is under way ends by itself.
+
+    A request or a watch that is caught at the wrong moment would fail in ways that Kopf does not know (aiohttp's
+    RuntimeError or AttributeError), and all watching would end for good.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session: Final = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def close(self) -> None:
+        """Nothing: `Logins` closes it when it is long out of use."""
+
+
 class Logins:
     """Kopf believes a 401 for good: handed the same credentials again it gives up without ending, and nothing is
     watched any more. But an API server may say 401 in passing. So each login is another one, by a number that means
     nothing, and those that follow each other take their time.
 
-    The connections are kept across logins: were they closed with the former one, a watch that reads at that moment
-    would fail in a way that Kopf does not know (aiohttp's RuntimeError), and end for good.
+    What is under way is let be, see `_Session`.
     """
 
     def __init__(self, access: Access) -> None:
@@ -128,9 +146,10 @@ class Logins:
             await asyncio.sleep(next(self._waits))
         self._at = asyncio.get_running_loop().time()
         self._number += 1
-        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=self._session(), priority=self._number)
+        kept = cast("aiohttp.ClientSession", _Session(await self._session()))
+        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=kept, priority=self._number)
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _session(self) -> aiohttp.ClientSession:
         secure = self._access.server.startswith("https:")
         if self._connector is None:
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._access.tls() if secure else False)
@@ -141,7 +160,9 @@ class Logins:
             headers={"authorization": f"Bearer {token}"} if token else {},
             trust_env=False,
         )
-        self._sessions = [*(one for one in self._sessions if not one.closed), session]
+        self._sessions.append(session)
+        while len(self._sessions) > KEPT_SESSIONS:
+            await self._sessions.pop(0).close()
         return session
 
     async def close(self) -> None:

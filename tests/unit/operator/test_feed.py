@@ -32,13 +32,18 @@ async def test_each_login_is_another_one_and_those_that_follow_at_once_take_thei
     await logins.close()
 
 
-async def test_the_connections_outlive_a_login() -> None:
+async def test_the_connections_outlive_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed with it, they would end a watch that reads at that moment, and so all watching."""
+    monkeypatch.setattr(feed, "QUIET_LOGIN_SECONDS", -1.0)
     logins = feed.Logins(Access(server="https://127.0.0.1:1", token="t"))
     session = (await logins.next()).aiohttp_session
     connector = session.connector
     assert connector is not None
     await session.close()
+    closed = [session.closed]
+    for _ in range(feed.KEPT_SESSIONS):
+        await logins.next()
+    assert [*closed, session.closed] == [False, True], "kept for a while, without piling up"
     assert not connector.closed
     await logins.close()
     assert connector.closed
