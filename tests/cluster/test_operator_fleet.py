@@ -19,8 +19,8 @@ from cluster.operator_fixtures import World, endpoint, environment, eventually, 
 from cluster.status_journal import StatusJournal, status_journal
 
 ENDPOINT: Final = "WebhookEndpoint"
-SECONDS: Final = 12.0
-SETTLED_SECONDS: Final = 2.0
+SECONDS: Final = 16.0
+SETTLED_SECONDS: Final = 5.0
 """For so long after a gateway has come a status may not know of it yet."""
 LATE_SECONDS: Final = 60.0
 
