@@ -25,8 +25,8 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from cluster.apiserver import ApiServer  # noqa: E402  (the tests' cluster is no package that is installed)
-from cluster.audit import AuditEntry  # noqa: E402
-from cluster.child import Child, free_port  # noqa: E402
+from cluster.audit import AuditEntry  # noqa: E402  (as above)
+from cluster.child import Child, free_port  # noqa: E402  (as above)
 
 CRDS: Final = ROOT / "crds"
 ROLE: Final = ROOT / "tests" / "cluster" / "rbac" / "operator.yaml"

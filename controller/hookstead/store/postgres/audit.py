@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hookstead.store.conservation import conservation
+
 _RECOUNT: Final = """
 SELECT coalesce(e.name, 'number ' || c.endpoint_id), c.accepted, c.pending, c.delivered, c.dead_lettered, c.cancelled,
   coalesce(p.pending, 0), coalesce(r.delivered, 0) + c.retired_delivered,
@@ -17,7 +19,6 @@ LEFT JOIN (
 """
 _SECONDS: Final = 3600.0
 """How long one of the questions may take: each looks at every row."""
-_STATUSES: Final = ("Pending", "Delivered", "DeadLettered", "Cancelled")
 _BOTH: Final = (
     "(SELECT seq, endpoint_id, event_seq, origin, created_ms, attempt_count FROM hookstead.pending"
     " UNION ALL SELECT seq, endpoint_id, event_seq, origin, created_ms, attempt_count FROM hookstead.ended) d"
@@ -68,21 +69,9 @@ async def check(connection: Any) -> list[str]:
     await connection.execute(f"SET LOCAL statement_timeout = {int(_SECONDS * 1000)}")
     wrong: list[str] = []
     for row in await connection.fetch(_RECOUNT, timeout=_SECONDS):
-        wrong += _conservation(row[0], row[1], tuple(row[2:6]), tuple(row[6:10]))
+        wrong += conservation(row[0], row[1], tuple(row[2:6]), tuple(row[6:10]))
     for sentence, query in _NONE_OF.items():
         found = await connection.fetchval(query, timeout=_SECONDS)
         if found:
             wrong.append(sentence.format(found))
-    return wrong
-
-
-def _conservation(endpoint: str, accepted: int, counted: tuple[int, ...], recounted: tuple[int, ...]) -> list[str]:
-    wrong = []
-    if accepted != sum(counted):
-        wrong.append(f"endpoint {endpoint}: {accepted} deliveries were accepted, {sum(counted)} are accounted for")
-    wrong += [
-        f"endpoint {endpoint}: the counter of {status} says {count}, there are {found}"
-        for status, count, found in zip(_STATUSES, counted, recounted, strict=True)
-        if count != found
-    ]
     return wrong

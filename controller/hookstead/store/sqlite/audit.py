@@ -8,6 +8,7 @@ from typing import Final
 import apsw
 
 from hookstead.delivery.ports import EndpointKey
+from hookstead.store.conservation import conservation
 from hookstead.store.sqlite.rows import fetch, fetch_one
 
 _RECOUNT: Final = """
@@ -18,7 +19,6 @@ FROM counts c LEFT JOIN (
   SELECT endpoint_id, sum(status = 0) AS pending, sum(status = 1) AS delivered, sum(status = 2) AS dead_lettered,
     sum(status = 3) AS cancelled FROM deliveries GROUP BY endpoint_id) r USING (endpoint_id)
 """
-_STATUSES: Final = ("Pending", "Delivered", "DeadLettered", "Cancelled")
 
 _NONE_OF: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -82,21 +82,9 @@ def check(connection: apsw.Connection, names: Mapping[int, EndpointKey]) -> list
     for row in fetch(connection, _RECOUNT):
         key = names.get(row[0])  # one look: the writer forgets endpoints meanwhile
         endpoint = f"number {row[0]}" if key is None else key.name
-        wrong += _conservation(endpoint, row[1], row[2:6], row[6:10])
+        wrong += conservation(endpoint, row[1], row[2:6], row[6:10])
     for sentence, query in _NONE_OF:
         found = fetch_one(connection, query)[0]
         if found:
             wrong.append(sentence.format(found))
-    return wrong
-
-
-def _conservation(endpoint: str, accepted: int, counted: tuple[int, ...], recounted: tuple[int, ...]) -> list[str]:
-    wrong = []
-    if accepted != sum(counted):
-        wrong.append(f"endpoint {endpoint}: {accepted} deliveries were accepted, {sum(counted)} are accounted for")
-    wrong += [
-        f"endpoint {endpoint}: the counter of {status} says {count}, there are {found}"
-        for status, count, found in zip(_STATUSES, counted, recounted, strict=True)
-        if count != found
-    ]
     return wrong
