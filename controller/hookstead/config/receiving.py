@@ -107,11 +107,15 @@ class Comparison:
             return NameChanges(before=before.event_types, after=after.event_types)
         had = self._possible(before.event_types, self._old)
         has = self._possible(after.event_types, self._new)
+        opened, opens = before.event_types, after.event_types
+        if (self._old.usable is None) != (self._new.usable is None):  # a pattern opens no undeclared name to Enforce
+            opened = opened if self._old.usable is None else ()
+            opens = opens if self._new.usable is None else ()
         return NameChanges(
             before=before.event_types,
             after=after.event_types,
-            started=(*_new_patterns(before.event_types, after.event_types), *sorted(has - had)),
-            stopped=(*_new_patterns(after.event_types, before.event_types), *sorted(had - has)),
+            started=(*_new_patterns(opened, opens), *sorted(has - had)),
+            stopped=(*_new_patterns(opens, opened), *sorted(had - has)),
         )
 
     def channels(self, before: Reach, after: Reach) -> NameChanges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from builders import channel, compiled, endpoint, environment, event_type
@@ -74,8 +74,19 @@ def told(change: EndpointChange | None, event: tuple[str, str | None], which: st
 EVENTS = st.tuples(st.sampled_from(TYPES), st.none() | st.sampled_from(CHANNELS))
 
 
+def validating(validation: EventValidation) -> Side:
+    """One endpoint for every event and one for a prefix, and no declared type."""
+    endpoints = [endpoint("e1"), endpoint("e2", types=["a.*"])]
+    return Side(
+        config=compiled(environment(validation=validation), *endpoints).config,
+        endpoints={item.meta.name: item.spec for item in endpoints},
+    )
+
+
 @settings(max_examples=200)
 @given(old=sides(), new=sides(), event=EVENTS)
+@example(old=validating(EventValidation.NONE), new=validating(EventValidation.ENFORCE), event=("z", None))
+@example(old=validating(EventValidation.ENFORCE), new=validating(EventValidation.WARN), event=("a.b", None))
 def test_whatever_is_routed_otherwise_is_told_of_its_endpoint(
     old: Side, new: Side, event: tuple[str, str | None]
 ) -> None:

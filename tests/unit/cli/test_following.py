@@ -14,6 +14,8 @@ from hookstead.cli.hooks.following import Changes
 from hookstead.cli.table import Column, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
@@ -68,6 +70,20 @@ def test_what_was_there_is_shown_oldest_first_and_then_only_what_is_new_or_diffe
     history.put(delivery(5), delivery(6), delivery(1, status="Delivered", attempts=1))
     assert ids(watched.since_last([])) == [1, 5, 6]
     assert watched.since_last([]) == []
+
+
+def test_what_comes_while_the_first_items_are_read_is_shown_as_well() -> None:
+    history = History()
+    history.put(delivery(0))
+    watched = changes(history)
+
+    def arriving() -> Iterator[dict[str, Any]]:
+        history.put(delivery(1))
+        yield delivery(1)
+        history.put(delivery(2))
+
+    assert ids(watched.begin(arriving())) == [1]
+    assert ids(watched.since_last([])) == [2]
 
 
 def test_more_news_than_a_page_holds_are_all_shown() -> None:

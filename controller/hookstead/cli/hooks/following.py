@@ -49,11 +49,11 @@ class Changes:
         self._seen: Final[OrderedDict[str, object]] = OrderedDict()
 
     def begin(self, items: Iterable[Item]) -> list[Item]:
-        """The items, oldest first; what else is there now counts as seen."""
+        """The items, read now, oldest first; what else was there before counts as seen."""
+        self._look(pages=1)  # before the items are read: what comes between the two is among them, or new afterwards
         first = list(items)
         for item in first:
             self._is_news(item)
-        self._look(pages=1)
         return first[::-1]
 
     def since_last(self, touched: Iterable[str]) -> list[Item]:
