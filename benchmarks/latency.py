@@ -1,18 +1,22 @@
-"""How long an event takes from its 202, and from its POST, to the receiver: an idle box, events at a steady pace.
+"""How long an event takes from its 202, and from its POST, to the receiver: an idle box, events at random moments.
 
-    python benchmarks/latency.py [--events 2000] [--per-second 100] [--black-holes 0 1000] [--busy-black-hole]
+    python benchmarks/latency.py [--events 2000] [--per-second 100] [--rounds 1] [--black-holes 0 1000] [--busy-black-hole]
 
 `--black-holes N` adds N endpoints that get every second event and whose receiver accepts connections and never
 answers; `--busy-black-hole` measures 99 healthy endpoints: alone, and beside one that gets half as many events as all
-of them and answers, or never does. The healthy figures tell whether one delays another. Loopback only.
+of them and answers, or never does. The healthy figures tell whether one delays another. `--rounds N` measures every
+case N times, in turn, and prints the median of each figure. Loopback only.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import random
+import statistics
 import sys
 import tempfile
 import time
@@ -83,9 +87,11 @@ async def publish(
     port: int, stamps: Stamps, events: int, per_second: float, channels: Callable[[int], list[str]], *, mark: str = "n"
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    started = time.perf_counter()
+    gaps = random.Random(events)  # the same for every case
+    due = time.perf_counter()
     for number in range(events):
-        delay = started + number / per_second - time.perf_counter()
+        due += gaps.expovariate(per_second)
+        delay = due - time.perf_counter()
         if delay > 0:
             await asyncio.sleep(delay)
         body = json.dumps(
@@ -136,10 +142,19 @@ async def measure(case: Case, *, events: int, per_second: float) -> Stamps:
     return stamps
 
 
+def figures_of(stamps: Stamps) -> tuple[float, ...]:
+    """How many were received; p50 and p99 since the 202; p50 and p99 since the POST, in milliseconds."""
+    got = stamps.received
+    since_accepted = [at - stamps.accepted[number] for number, at in got.items()]
+    since_posted = [at - stamps.posted[number] for number, at in got.items()]
+    return (len(got), *(percentile(times, share) for times in (since_accepted, since_posted) for share in (0.5, 0.99)))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--per-second", type=float, default=100)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--black-holes", type=int, nargs="+", default=[0, 1000])
     parser.add_argument("--busy-black-hole", action="store_true")
     options = parser.parse_args()
@@ -153,19 +168,19 @@ def main() -> int:
     else:
         cases = [Case(f"1 healthy, {silent:,} black holes", 1, silent) for silent in options.black_holes]
     print(*describe("hookstead", "uvloop", "apsw"), sep="\n")
-    print(f"settings  {options.events} events of 1 KiB at {options.per_second:g}/s, product on core 0, store FULL")
-    print(f"{'case':<36} {'received':>9} {'202 to receipt, ms':>27} {'POST to receipt, ms':>27}")
-    print(f"{'':<36} {'':>9} {'p50':>13} {'p99':>13} {'p50':>13} {'p99':>13}")
-    for case in cases:
+    print(
+        f"settings  {options.events} events of 1 KiB at {options.per_second:g}/s (Poisson), product on core 0, ", end=""
+    )
+    print(f"store FULL, median of {options.rounds}")
+    print(f"{'case':<36} {'received':>13} {'202 to receipt, ms':>27} {'POST to receipt, ms':>27}")
+    print(f"{'':<36} {'':>13} {'p50':>13} {'p99':>13} {'p50':>13} {'p99':>13}")
+    figures: dict[Case, list[tuple[float, ...]]] = {case: [] for case in cases}
+    for _, case in itertools.product(range(options.rounds), cases):
         stamps = asyncio.run(measure(case, events=options.events, per_second=options.per_second))
-        got = sorted(stamps.received)
-        since_accepted = [stamps.received[number] - stamps.accepted[number] for number in got]
-        since_posted = [stamps.received[number] - stamps.posted[number] for number in got]
-        print(
-            f"{case.name:<36} {len(got):>4}/{options.events:<4} "
-            f"{percentile(since_accepted, 0.5):>13.2f} {percentile(since_accepted, 0.99):>13.2f} "
-            f"{percentile(since_posted, 0.5):>13.2f} {percentile(since_posted, 0.99):>13.2f}"
-        )
+        figures[case].append(figures_of(stamps))
+    for case, rounds in figures.items():
+        received, *times = (statistics.median(one) for one in zip(*rounds, strict=True))
+        print(f"{case.name:<36} {received:>6.0f}/{options.events:<6}", *(f"{one:>13.2f}" for one in times))
     return 0
 
 

@@ -205,6 +205,7 @@ class Publisher:
 
     async def _accept(self, routed: Sequence[_Routed]) -> Sequence[PublishResult]:
         try:
+            await self._dispatcher.recorder.join()
             answers = await self._store.accept([item.event for item in routed])
         except BaseException as error:
             # Whatever it was: room that stayed reserved would be lost to its lanes for good.

@@ -40,7 +40,8 @@ class Recorder:
     """`committed` is called for each attempt, in order, after its transaction; it must not raise.
 
     While the store is free it gets an attempt after `linger_seconds`, or at once with `full_batch` of them (a crash
-    repeats no more), or where somebody waits. Each commit less is one less that an event on its way in may meet.
+    repeats no more), or where somebody waits, or together with an event (`join`). Each commit less is one less that an
+    event on its way in may meet.
     """
 
     store: Store
@@ -86,6 +87,12 @@ class Recorder:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self.linger_seconds, self._due.set)
         self._bound()
+
+    async def join(self) -> None:
+        """Have what lingers take part in the transaction of the caller, who must call the store next."""
+        if (self._pending or self._lanes) and not self._writing:
+            self._due.set()
+            await asyncio.sleep(0)  # the loop's task calls the store now
 
     async def room(self) -> None:
         """Wait while too many attempts are uncommitted: memory stays bounded when the store is slow."""

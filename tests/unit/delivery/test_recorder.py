@@ -112,6 +112,27 @@ async def test_an_attempt_is_recorded_in_the_end_whatever_the_store_raised(failu
     assert shown == [GONE]
 
 
+async def test_what_lingers_goes_along_with_whoever_calls_the_store_next() -> None:
+    store, shown = SlowStore(), list[LaneState]()
+    recorder = _recorder(store, shown)
+    recorder.linger_seconds = 3600
+    recorder.start()
+    await recorder.join()
+    assert not store.asked.is_set(), "nothing lingers"
+    recorder.add(_pending(GONE))
+    await asyncio.sleep(0.01)
+    assert not store.asked.is_set()
+    await recorder.join()
+    assert store.asked.is_set(), "the store was called before the caller goes on"
+    store.go.set()
+    await recorder.flushed()
+    recorder.save(KEY, RESUMED)
+    await recorder.join()
+    await recorder.flushed()
+    assert store.lanes == [{KEY: GONE}, {KEY: RESUMED}]
+    await recorder.stop()
+
+
 class PickyStore:
     """Refuses for good whatever has to do with one delivery or one endpoint's state, and writes the rest."""
 
