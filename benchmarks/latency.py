@@ -1,6 +1,7 @@
 """How long an event takes from its 202, and from its POST, to the receiver: an idle box, events at random moments.
 
-    python benchmarks/latency.py [--events 2000] [--per-second 100] [--rounds 1] [--black-holes 0 1000] [--busy-black-hole]
+    python benchmarks/latency.py [--events 2000] [--per-second 100] [--rounds 1] [--black-holes 0 1000]
+                                  [--busy-black-hole]
 
 `--black-holes N` adds N endpoints that get every second event and whose receiver accepts connections and never
 answers; `--busy-black-hole` measures 99 healthy endpoints: alone, and beside one that gets half as many events as all
