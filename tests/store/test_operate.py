@@ -179,6 +179,16 @@ async def test_named_values_are_kept_over_a_restart(host: Host) -> None:
     assert await store.get_blob("other") == b""
 
 
+async def test_a_small_value_is_replaced_only_if_it_is_what_somebody_read(store: Store) -> None:
+    assert not await store.replace_blob("counters", b"1", b"2")
+    assert await store.replace_blob("counters", None, b"1")
+    assert not await store.replace_blob("counters", None, b"2")
+    assert not await store.replace_blob("counters", b"0", b"2")
+    assert await store.get_blob("counters") == b"1"
+    assert await store.replace_blob("counters", b"1", b"2")
+    assert await store.get_blob("counters") == b"2"
+
+
 async def test_closing_finishes_what_was_handed_in(host: Host) -> None:
     store = await host.open()
     given = [event(A) for _ in range(50)]

@@ -33,6 +33,7 @@ from hookstead.delivery.ports.lists import (
     InvalidCursor,
     Page,
 )
+from hookstead.delivery.ports.peers import SLOTS, Look, Peers, slot_of
 from hookstead.delivery.ports.replays import (
     ReplayCandidate,
     ReplayDelivery,
@@ -46,6 +47,7 @@ from hookstead.delivery.ports.transport import RESPONSE_BODY_LIMIT, OutboundRequ
 
 __all__ = [
     "RESPONSE_BODY_LIMIT",
+    "SLOTS",
     "Accepted",
     "ActivityBucket",
     "AttemptRecord",
@@ -70,10 +72,12 @@ __all__ = [
     "InvalidCursor",
     "Job",
     "LaneState",
+    "Look",
     "NewDelivery",
     "NewEvent",
     "OutboundRequest",
     "Page",
+    "Peers",
     "Random",
     "RecentAttempt",
     "RedeliveryRefusal",
@@ -91,4 +95,5 @@ __all__ = [
     "StoreUnavailable",
     "Transport",
     "Trigger",
+    "slot_of",
 ]

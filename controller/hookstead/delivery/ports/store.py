@@ -19,6 +19,7 @@ from hookstead.delivery.ports.lists import (
     EventRow,
     Page,
 )
+from hookstead.delivery.ports.peers import Peers
 from hookstead.delivery.ports.replays import ReplayDelivery, ReplayPage, ReplayPhase, ReplayRow, ReplayWindow
 
 
@@ -32,6 +33,10 @@ class Store(Protocol):
     @property
     def failure(self) -> str | None:
         """Why the store was given up for good; None while it works. A process that sees one should end."""
+
+    @property
+    def peers(self) -> Peers | None:
+        """The other processes on this store; None where it has one process only, which owns every endpoint."""
 
     async def boot(self, *, recent_limit: int) -> Boot:
         """State for a starting engine; all claims of a former life of this process are void."""
@@ -131,6 +136,9 @@ class Store(Protocol):
 
     async def put_blob(self, name: str, value: bytes) -> None:
         """Keep a small value, durably, under a name of ours."""
+
+    async def replace_blob(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """As `put_blob`, if the value still is `old` (None: there is none); False, and nothing done, if it is not."""
 
     async def check(self) -> Sequence[str]:
         """Integrity and the conservation law; sentences that name what is wrong, none when all is well."""

@@ -86,6 +86,10 @@ class PostgresStore:
         """Why the store was given up for good; None while it works. A process that sees one should end."""
         return self._health.failure
 
+    @property
+    def peers(self) -> None:
+        """One process at a time works on a database."""
+
     async def prepare(self) -> None:
         """Make the partitions of today and of the days ahead."""
         await self._prepare(self._clock.now_ms())
@@ -199,6 +203,15 @@ class PostgresStore:
                 value,
             )
         )
+
+    async def replace_blob(self, name: str, old: bytes | None, new: bytes) -> bool:
+        if old is None:
+            sql = "INSERT INTO hookstead.blobs (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING 1"
+            arguments: tuple[object, ...] = (name, new)
+        else:
+            sql = "UPDATE hookstead.blobs SET value = $2 WHERE name = $1 AND value = $3 RETURNING 1"
+            arguments = (name, new, old)
+        return await self._change(lambda connection: connection.fetchval(sql, *arguments)) is not None
 
     async def _change(self, run: Callable[[Any], Awaitable[Result]]) -> Result:
         """`run` in the writer's turn, in one transaction, under the member's lease. Not tried again: each of these may

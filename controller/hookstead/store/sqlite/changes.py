@@ -170,3 +170,11 @@ def withdraw_payloads(
 
 def put_blob(group: Group, name: str, value: bytes) -> None:
     group.connection.execute("REPLACE INTO blobs (name, value) VALUES (?, ?)", (name, value))
+
+
+def replace_blob(group: Group, name: str, old: bytes | None, new: bytes) -> bool:
+    if old is None:
+        group.connection.execute("INSERT OR IGNORE INTO blobs (name, value) VALUES (?, ?)", (name, new))
+    else:
+        group.connection.execute("UPDATE blobs SET value = ? WHERE name = ? AND value = ?", (new, name, old))
+    return group.connection.changes() == 1

@@ -123,6 +123,10 @@ class SQLiteStore:
         """Why the store was given up for good; None while it works. A process that sees one should end."""
         return self._health.failure
 
+    @property
+    def peers(self) -> None:
+        """One process owns the file."""
+
     # ---------------------------------------------------------------------------------------------------- changes
 
     async def accept(self, events: Sequence[NewEvent]) -> Sequence[Accepted | Duplicate | Clash]:
@@ -224,6 +228,9 @@ class SQLiteStore:
 
     async def put_blob(self, name: str, value: bytes) -> None:
         await self._writer.submit(lambda group: changes.put_blob(group, name, value), size=len(value))
+
+    async def replace_blob(self, name: str, old: bytes | None, new: bytes) -> bool:
+        return await self._writer.submit(lambda group: changes.replace_blob(group, name, old, new), size=len(new))
 
     async def _write_until_done(self, step: Callable[[Group], Result | None]) -> Result:
         """`step` runs in one transaction after the other until it returns something."""
