@@ -48,10 +48,14 @@ class EndpointActivity(Frozen, frozen=True, omit_defaults=False):
 
 
 class EndpointReport(Frozen, frozen=True):
-    """`held`: what holds deliveries back beyond the manifests (Throttled, CircuitOpen, Suspended, Gone), else None."""
+    """`held`: what holds deliveries back beyond the manifests (Throttled, CircuitOpen, Suspended, Gone), else None.
+
+    `owner`: whether the gateway that reports delivers for this endpoint. False is told once, when it has let go.
+    """
 
     name: str
     uid: str
+    owner: bool = True
     held: Reason | None = None
     held_message: str = ""
     handled_resume_at: str | None = None
