@@ -28,6 +28,7 @@ from hookstead.delivery.ports import (
 )
 from hookstead.delivery.probe import send_test
 from hookstead.delivery.publisher import Publisher
+from hookstead.delivery.queue_age import queue_age_ms
 from hookstead.delivery.replayer import Replayer
 from hookstead.resources.kinds import EndpointState
 
@@ -65,11 +66,15 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMetrics:
-    """Counters for a scrape. Endpoint names are the manifests'; nothing here comes from a caller."""
+    """Counters for a scrape. Endpoint names are the manifests'; nothing here comes from a caller.
+
+    `queue_ages_ms`: see `queue_age`; endpoints without one are left out.
+    """
 
     events: Mapping[str, int]
     attempts: Mapping[tuple[str, str], int]
     deliveries: Mapping[tuple[str, str], int]
+    queue_ages_ms: Mapping[str, int]
     filter_errors: Mapping[str, int]
     undeclared_channels: int
     mismatches: int
@@ -296,6 +301,12 @@ class Engine:
 
     def metrics(self) -> EngineMetrics:
         lanes = self._dispatcher.lanes.values()
+        environment = self._config.environment if self._config is not None else None
+        now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
+        ages_ms = {
+            lane.key.name: queue_age_ms(lane, environment=environment, now_ms=now_ms, monotonic=monotonic)
+            for lane in lanes
+        }
         return EngineMetrics(
             events=dict(self._counters.results),
             attempts=dict(self._dispatcher.attempts),
@@ -304,6 +315,7 @@ class Engine:
                 for lane in lanes
                 for status, count in reporting.counts_by_status(lane).items()
             },
+            queue_ages_ms={name: age_ms for name, age_ms in ages_ms.items() if age_ms is not None},
             filter_errors=dict(self._counters.filter_errors),
             undeclared_channels=self._counters.undeclared_channels,
             mismatches=self._counters.mismatches,

@@ -53,6 +53,12 @@ class EngineCollector(Collector):
             ("endpoint", "status"),
             counted.deliveries.items(),
         )
+        yield _gauge(
+            "hookstead_queue_age_seconds",
+            "How long the oldest due delivery of an endpoint with traffic has waited for this gateway.",
+            ("endpoint",),
+            (((endpoint,), age_ms / 1000) for endpoint, age_ms in counted.queue_ages_ms.items()),
+        )
         yield _counter(
             "hookstead_filter_errors",
             "Events that a filter could not be evaluated on; they did not match.",
@@ -80,7 +86,7 @@ def _counter(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tu
     return family
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
