@@ -46,6 +46,8 @@ class Flag:
     short: str | None = None
     metavar: str | None = None
     choices: tuple[str, ...] = ()
+    on_command_line: Callable[[str], object] | None = None
+    """Raises ValueError for what may stand in the variable only: every user of the machine reads command lines."""
 
     @property
     def variable(self) -> str:
@@ -146,7 +148,7 @@ def _shown(default: object) -> str:
 def _value(flag: Flag, given: argparse.Namespace, environ: Mapping[str, str], *, prog: str) -> Any:
     raw = getattr(given, flag.attribute)
     if raw is not None:
-        return _parsed(flag, raw, source=f"--{flag.name}", prog=prog)
+        return _parsed(flag, raw, source=f"--{flag.name}", prog=prog, guard=flag.on_command_line)
     text = environ.get(flag.variable, "")
     if text == "":
         if flag.required:
@@ -156,8 +158,10 @@ def _value(flag: Flag, given: argparse.Namespace, environ: Mapping[str, str], *,
     return _parsed(flag, raw, source=flag.variable, prog=prog)
 
 
-def _parsed(flag: Flag, raw: Any, *, source: str, prog: str) -> Any:
+def _parsed(flag: Flag, raw: Any, *, source: str, prog: str, guard: Callable[[str], object] | None = None) -> Any:
     try:
+        if guard is not None:
+            guard(raw)
         match flag.arity:
             case Arity.SWITCH:
                 return raw if isinstance(raw, bool) else boolean(raw)

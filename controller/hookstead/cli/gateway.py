@@ -15,6 +15,7 @@ from hookstead.cli.serving import (
     NAMESPACE,
     RESOLVER,
     listen,
+    no_password,
     size,
 )
 
@@ -41,6 +42,9 @@ COMMAND: Final = Command(
     prog="hookstead gateway",
     summary="Run the data plane of one environment: accept events, store them, deliver signed webhooks.",
     epilog=(
+        "A database's password comes from the variable HOOKSTEAD_STORE, or from PGPASSWORD or PGPASSFILE, never from\n"
+        "the flag: every user of the machine reads command lines. Behind a pooler in transaction mode add\n"
+        "?pooler=transaction to the URL.\n"
         "The internal port's token comes from --internal-dir or the variable HOOKSTEAD_INTERNAL_TOKEN.\n"
         "SIGTERM and SIGINT drain and exit 0; a second signal does not wait."
     ),
@@ -49,7 +53,9 @@ COMMAND: Final = Command(
             name="store",
             metavar="URL",
             required=True,
-            help="where events live, such as sqlite:/var/lib/hookstead/store.db",
+            on_command_line=no_password,
+            help="where events live, such as sqlite:/var/lib/hookstead/store.db or "
+            "postgresql://hookstead@db.example:5432/hookstead",
         ),
         listen("listen", ":8080", "where events and queries are taken"),
         listen("admin-listen", ":9090", "where /healthz, /readyz and /metrics are"),
@@ -115,7 +121,7 @@ COMMAND: Final = Command(
             "min-free-bytes",
             minimum=0,
             shown="the larger of 256 MiB and 10 % of the disk",
-            help_text="free disk space below which events are refused with 507",
+            help_text="free disk space below which events are refused with 507; for an SQLite store only",
         ),
         size("max-event-bytes", minimum=64 * 1024, default=MIB, help_text="the largest event"),
         size("max-batch-bytes", minimum=64 * 1024, default=16 * MIB, help_text="the largest batch"),

@@ -33,6 +33,17 @@ def resolver(text: str) -> str:
     return parse_server(text)
 
 
+def no_password(url: str) -> None:
+    """Raises ValueError for a store's address that holds a password, without repeating it."""
+    from hookstead.store.address import has_password
+
+    if has_password(url):
+        raise ValueError(
+            "a password must not stand on the command line, where every user of the machine reads it: give the whole "
+            "URL in HOOKSTEAD_STORE, or the password alone in PGPASSWORD, or in a file that PGPASSFILE names"
+        )
+
+
 NAMESPACE: Final = Flag(
     name="namespace", parse=namespace, default="default", help="the namespace, which is the environment"
 )

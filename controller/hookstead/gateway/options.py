@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from hookstead.gateway.kubernetes_auth import kubernetes_authorizer
 from hookstead.gateway.loopback import is_loopback_host
 from hookstead.gateway.server import Address
 from hookstead.resources.secret import Secret
+from hookstead.store.opening import PATIENCE_SECONDS
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -51,9 +52,11 @@ class GatewayOptions:
     `min_free_bytes` None: the larger of 256 MiB and a tenth of the disk. `resolver`: name servers, as
     `egress.resolver.parse_server` gives them; none means those of the system. `api_server` is asked under `kubernetes`.
     `replays_come_back`: a deleted replay may return under its old uid, after any time (in `dev`).
+    `store_patience_seconds`: for how long a database that does not answer at the start is tried.
     """
 
-    store: str
+    store: str = field(repr=False)
+    """May hold a password."""
     listen: Address = ("", 8080)
     admin_listen: Address = ("", 9090)
     internal_listen: Address | None = ("", 9443)
@@ -74,6 +77,7 @@ class GatewayOptions:
     max_event_bytes: int = MIB
     max_batch_bytes: int = 16 * MIB
     replays_come_back: bool = False
+    store_patience_seconds: float = PATIENCE_SECONDS
 
     @property
     def local_only(self) -> bool:

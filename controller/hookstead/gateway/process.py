@@ -32,7 +32,8 @@ from hookstead.gateway.problems import Problem, ProblemKind, problem
 from hookstead.gateway.server import Address, HttpServer
 from hookstead.gateway.stream import ActivityStream
 from hookstead.gateway.system import SystemClock, SystemRandom
-from hookstead.store.opening import open_store
+from hookstead.store.address import is_postgres
+from hookstead.store.opening import open_database, open_store
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class GatewayProcess:
     async def _start(self) -> None:
         options = self.options
         raise_file_limit()
-        self._store = open_store(options.store, min_free_bytes=options.min_free_bytes, clock=self._clock)
+        self._store = await self._open_store()
         self._resolver = CaresResolver(servers=options.resolver)
         self._transport = HttpTransport(
             resolver=self._resolver, allow_loopback=options.allow_loopback, own_listeners=self._own_listeners
@@ -124,6 +125,17 @@ class GatewayProcess:
             if server is not None:
                 await self._serve(name, server)
         settle_memory()
+
+    async def _open_store(self) -> Store:
+        options = self.options
+        if not is_postgres(options.store):
+            return open_store(options.store, min_free_bytes=options.min_free_bytes, clock=self._clock)
+        if options.min_free_bytes is not None:
+            log.warning(
+                "--min-free-bytes does not apply to a PostgreSQL store: watch the disk of the database's server",
+                extra={"action": "no_disk_watermark"},
+            )
+        return await open_database(options.store, clock=self._clock, patience_seconds=options.store_patience_seconds)
 
     async def _bind(self, engine: Engine, store: Store, configuration: Configuration) -> None:
         options = self.options
@@ -218,7 +230,9 @@ class GatewayProcess:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self._store.get_blob("readiness")
-        except (TimeoutError, StoreError) as error:
+        except TimeoutError:
+            return f"The store has not answered within {READY_SECONDS:g} s."
+        except StoreError as error:
             return f"The store does not answer: {error}"
         return None
 
@@ -298,10 +312,27 @@ async def serve(options: GatewayOptions) -> int:
     """
     process = GatewayProcess(options)
     with stopping_signals(process):
-        await process.start()
+        if not await _started(process):
+            return 0
         await process.wait()
         await process.drain_and_stop()
     return 0 if process.failure is None else 1
+
+
+async def _started(process: GatewayProcess) -> bool:
+    """Start; False where a stop is asked for while it still waits for its store. Raises StartError."""
+    start = asyncio.create_task(process.start(), name="start")
+    stopped = asyncio.create_task(process.wait(), name="stop")
+    await asyncio.wait((start, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not start.done():
+        start.cancel()
+    await asyncio.wait((start, stopped))
+    if start.cancelled():
+        log.info("stopped before it was started", extra={"action": "stopped"})
+        return False
+    start.result()
+    return True
 
 
 @contextlib.contextmanager
