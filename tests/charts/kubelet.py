@@ -13,6 +13,7 @@ import http.client
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class Pod:
         """
         for volume in self.spec.get("volumes", ()):
             self.mounted[volume["name"]] = self._mount(volume)
-        variables = {one["name"]: self._rewritten(one["value"]) for one in self.container.get("env", ())}
+        variables = {one["name"]: self._variable(one) for one in self.container.get("env", ())}
         command, *rest = self.container["command"]
         words = [*rest, *self.container.get("args", ())]
         self.runs += 1
@@ -146,10 +147,12 @@ class Pod:
             connection.close()
 
     def terminate(self) -> int:
-        """As on deletion: not Ready any more, SIGTERM, and the pod's own grace period; the exit code."""
+        """As on deletion: not Ready any more, its preStop hook, SIGTERM, its grace period; the exit code."""
         assert self.process is not None
         self.report(ready=False)
-        return self.process.terminate(grace_seconds=self.spec["terminationGracePeriodSeconds"])
+        before = self.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        time.sleep(before)
+        return self.process.terminate(grace_seconds=self.spec["terminationGracePeriodSeconds"] - before)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -222,6 +225,14 @@ class Pod:
         if missing and not optional:
             raise NotMountedError(f"references non-existent secret key: {missing[0]}")
         return {item["path"]: data[item["key"]] for item in wanted["items"] if item["key"] in data}
+
+    def _variable(self, wanted: Mapping[str, Any]) -> str:
+        """The value of one of the container's variables. Raises NotMountedError (it is CreateContainerConfigError)."""
+        if "valueFrom" not in wanted:
+            return self._rewritten(wanted["value"])
+        reference = wanted["valueFrom"]["secretKeyRef"]
+        item = {"key": reference["key"], "path": reference["key"]}
+        return self._secret({"name": reference["name"], "items": [item]})[reference["key"]].decode()
 
     def _rewritten(self, word: str) -> str:
         places = {one["mountPath"]: self.mounted[one["name"]] for one in self.container.get("volumeMounts", ())}

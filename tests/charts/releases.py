@@ -75,9 +75,13 @@ class Release:
         workload = self.get(f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.name}-operator")
         return self._pod(workload, address=pod_address(), number=number)
 
-    def gateway_pod(self) -> Pod:
-        workload = self.get(f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets/{self.name}-gateway")
-        return self._pod(workload, address=self.gateway_address)
+    def gateway_pod(self, number: int = 0) -> Pod:
+        """The StatefulSet's one pod, or one of the Deployment's where the store is shared."""
+        shared = self.values.get("store", {}).get("type") == "postgresql"
+        kind = "deployments" if shared else "statefulsets"
+        workload = self.get(f"/apis/apps/v1/namespaces/{self.namespace}/{kind}/{self.name}-gateway")
+        address = pod_address() if number else self.gateway_address
+        return self._pod(workload, address=address, number=number)
 
     def _pod(self, workload: dict[str, Any], *, address: str, number: int = 0) -> Pod:
         pod = pod_of(self.server, workload, folder=self.folder, address=address, number=number)

@@ -93,9 +93,29 @@ STATIC: Final[dict[str, Any]] = {
     "gateway": {"auth": {"mode": "static", "existingSecret": "keys"}},
     "tests": {"existingSecret": "test-key"},
 }
+POSTGRESQL: Final[dict[str, Any]] = {"store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}}}
+SEVERAL: Final[dict[str, Any]] = {
+    **POSTGRESQL,
+    "gateway": {
+        "replicas": 3,
+        "preStopSeconds": 20,
+        "drainSeconds": 40,
+        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 12, "targetQueueAgeSeconds": 30},
+    },
+    "store": {
+        "type": "postgresql",
+        "postgresql": {"existingSecret": "db-app", "key": "uri", "ca": {"existingSecret": "db-ca", "key": "root.crt"}},
+    },
+    "networkPolicy": {
+        "database": {"to": [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}], "port": 6432},
+    },
+}
+"""Every switch of a shared store."""
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "defaults": {},
     "everything": EVERYTHING,
+    "postgresql": POSTGRESQL,
+    "several gateways": SEVERAL,
     "static keys": STATIC,
     "environment elsewhere": {"environment": {"create": False}},
     "no policies": {
@@ -146,7 +166,7 @@ def test_every_value_is_described_and_has_a_type(chart: Path) -> None:
     for value in generate.documented(chart.name):
         assert generate.typed(chart.name, value.path)
         assert value.description.endswith((".", "]"))
-    assert len(list(generate.documented(chart.name))) > (70 if chart is ENVIRONMENT else 1)
+    assert len(list(generate.documented(chart.name))) > (85 if chart is ENVIRONMENT else 1)
 
 
 @pytest.mark.parametrize("chart", [CRDS, ENVIRONMENT])
@@ -186,6 +206,8 @@ def test_no_value_can_hold_a_secret() -> None:
         "imagePullSecrets",
         "gateway.auth.existingSecret",
         "internal.existingSecret",
+        "store.postgresql.existingSecret",
+        "store.postgresql.ca.existingSecret",
         "tests.existingSecret",
     }
 
@@ -209,8 +231,34 @@ def test_no_value_can_hold_a_secret() -> None:
         ({"operator": {"resources": {"limits": {"memory": "1 Gi"}}}}, "memory"),
         ({"operator": {"logFormat": "JSON"}}, "logFormat"),
         ({"operator": {"drainSeconds": -1}}, "drainSeconds"),
-        ({"gateway": {"replicas": 2}}, "replicas"),
-        ({"gateway": {"autoscaling": {"enabled": True}}}, "autoscaling"),
+        ({"gateway": {"replicas": 2}}, "gateway.replicas: 2 needs store.type: postgresql"),
+        ({"gateway": {"replicas": 0}}, "/gateway/replicas"),
+        ({**POSTGRESQL, "gateway": {"replicas": "3"}}, "/gateway/replicas"),
+        ({**POSTGRESQL, "gateway": {"replicas": 51}}, "/gateway/replicas"),
+        ({"gateway": {"autoscaling": {"enabled": True}}}, "gateway.autoscaling.enabled needs store.type: postgresql"),
+        ({**POSTGRESQL, "gateway": {"autoscaling": {"enable": True}}}, "enable"),
+        (
+            {**POSTGRESQL, "gateway": {"autoscaling": {"enabled": True, "maxReplicas": 1}}},
+            "maxReplicas: 1 is less than minReplicas: 2",
+        ),
+        (
+            {
+                **POSTGRESQL,
+                "gateway": {
+                    "autoscaling": {"enabled": True, "targetQueueAgeSeconds": None, "targetCPUPercent": None},
+                },
+            },
+            "needs targetQueueAgeSeconds, targetCPUPercent, or both",
+        ),
+        (
+            {
+                **POSTGRESQL,
+                "gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+            },
+            "gateway.resources.requests.cpu, which is not given",
+        ),
+        ({**POSTGRESQL, "gateway": {"minFreeBytes": 0}}, "gateway.minFreeBytes is for store.type sqlite"),
+        ({"gateway": {"preStopSeconds": -1}}, "preStopSeconds"),
         ({"gateway": {"auth": {"mode": "none"}}}, "/gateway/auth/mode"),
         ({"gateway": {"auth": {"mode": "static"}}}, "existingSecret"),
         ({"gateway": {"auth": {"mode": "static", "existingSecret": "a", "tokenReview": True}}}, "tokenReview"),
@@ -226,8 +274,24 @@ def test_no_value_can_hold_a_secret() -> None:
         ({"gateway": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect"),
         ({"gateway": {"affinity": {"nodeAfinity": {}}}}, "nodeAfinity"),
         ({"gateway": {"service": {"type": "ExternalName"}}}, "/gateway/service/type"),
-        ({"store": {"type": "postgresql"}}, "/store/type"),
-        ({"store": {"postgresql": {"existingSecret": "db"}}}, "postgresql"),
+        ({"store": {"type": "postgres"}}, "/store/type"),
+        ({"store": {"type": "postgresql"}}, "store.postgresql.existingSecret is empty"),
+        ({"store": {"postgresql": {"existingSecret": "db"}}}, "set store.type: postgresql"),
+        ({"store": {"postgresql": {"ca": {"existingSecret": "db"}}}}, "set store.type: postgresql"),
+        (
+            {"store": {**POSTGRESQL["store"], "persistence": {"existingClaim": "mine"}}},
+            "store.persistence.existingClaim is for store.type sqlite",
+        ),
+        ({"store": {"type": "postgresql", "postgresql": {"url": "postgresql://u:p@h/d"}}}, "url"),
+        (
+            {"store": {"type": "postgresql", "postgresql": {"existingSecret": "postgresql://u:p@h/d"}}},
+            "/store/postgresql/existingSecret",
+        ),
+        (
+            {"store": {"type": "postgresql", "postgresql": {"existingSecret": "db", "key": "a/b"}}},
+            "/store/postgresql/key",
+        ),
+        ({"networkPolicy": {"database": {"port": 0}}}, "/networkPolicy/database/port"),
         ({"store": {"persistence": {"enabled": False}}}, "enabled"),
         ({"store": {"persistence": {"accessModes": ["ReadWriteMany"]}}}, "accessModes"),
         ({"store": {"persistence": {"size": "10 GB"}}}, "size"),
@@ -285,7 +349,7 @@ def test_the_environment_is_disabled_until_a_values_file_says_otherwise() -> Non
 def test_every_flag_that_is_set_exists_and_takes_its_value(component: str) -> None:
     """--help knows each; and the program gets past its command line with them: what it misses is the API server."""
     helped = run(component, "--help").stdout
-    for values in (EVERYTHING, STATIC, {}):
+    for values in (EVERYTHING, STATIC, SEVERAL, {}):
         words = arguments(pod_templates(template(values=values))[component])
         assert words[0] == component
         flags = [word.partition("=")[0] for word in words[1:]]
@@ -343,7 +407,9 @@ def test_a_pod_has_longer_to_stop_than_its_drain_takes(rendered: list[dict[str, 
         (drain,) = [
             int(word.removeprefix("--drain-seconds=")) for word in arguments(pod) if word.startswith("--drain-seconds=")
         ]
-        assert pod["spec"]["terminationGracePeriodSeconds"] >= drain + 5
+        (container,) = pod["spec"]["containers"]
+        before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert pod["spec"]["terminationGracePeriodSeconds"] >= before + drain + 5
 
 
 def test_only_who_calls_the_api_server_has_a_token_for_it(rendered: list[dict[str, Any]]) -> None:
@@ -422,6 +488,96 @@ def test_the_store_is_a_volume_that_outlives_the_release() -> None:
     assert volumes["store"]["persistentVolumeClaim"] == {"claimName": "mine"}
 
 
+# ------------------------------------------------------------------------------------------------- a shared store
+
+
+def test_with_postgresql_the_gateway_has_no_volume_and_the_url_is_on_no_command_line() -> None:
+    rendered = template(values=SEVERAL)
+    assert not of_kind(rendered, "StatefulSet")
+    workload = named(rendered, "Deployment", "demo-gateway")
+    assert "volumeClaimTemplates" not in workload["spec"]
+    pod = workload["spec"]["template"]
+    assert not [word for word in arguments(pod) if word.startswith("--store")]
+    (container,) = pod["spec"]["containers"]
+    variables = {one["name"]: one for one in container["env"]}
+    assert variables["HOOKSTEAD_STORE"]["valueFrom"] == {"secretKeyRef": {"name": "db-app", "key": "uri"}}
+    volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+    assert "store" not in volumes
+    assert volumes["database"]["secret"]["secretName"] == "db-ca"
+    assert volumes["database"]["secret"]["items"] == [{"key": "root.crt", "path": "ca.crt"}]
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert variables["PGSSLROOTCERT"]["value"] == f"{mounts['database']}/ca.crt"
+    assert variables["PGSSLMODE"]["value"] == "verify-full"
+    (plain,) = named(template(values=POSTGRESQL), "Deployment", "demo-gateway")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert [one["name"] for one in plain["env"]] == ["HOOKSTEAD_STORE"]
+
+
+def test_a_rollout_of_several_gateways_takes_none_away_before_another_is_ready() -> None:
+    workload = named(template(values=POSTGRESQL), "Deployment", "demo-gateway")
+    assert workload["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert container["lifecycle"] == {"preStop": {"sleep": {"seconds": 10}}}
+    # 0 is not a sleep that every supported Kubernetes takes.
+    without = named(template(values={**POSTGRESQL, "gateway": {"preStopSeconds": 0}}), "Deployment", "demo-gateway")
+    (container,) = without["spec"]["template"]["spec"]["containers"]
+    assert "lifecycle" not in container
+    # With one process on one file there is nobody else to take events meanwhile.
+    (single,) = pod_templates(template())["gateway"]["spec"]["containers"]
+    assert "lifecycle" not in single
+    budget = named(template(values=POSTGRESQL), "PodDisruptionBudget", "demo-gateway")
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"),
+    [
+        ({}, 1),
+        ({"replicas": 4}, 4),
+        ({"replicas": None}, None),
+        ({"replicas": 4, "autoscaling": {"enabled": True}}, None),
+    ],
+)
+def test_the_number_of_gateways_is_said_by_one_only(gateway: dict[str, Any], expected: int | None) -> None:
+    """What an autoscaler decides must not be set back by the next upgrade."""
+    workload = named(template(values={**POSTGRESQL, "gateway": gateway}), "Deployment", "demo-gateway")
+    assert workload["spec"].get("replicas") == expected
+
+
+def test_the_autoscaler_goes_by_queue_age_and_cpu_and_is_off_until_it_is_asked_for() -> None:
+    assert not of_kind(template(values=POSTGRESQL), "HorizontalPodAutoscaler")
+    (scaler,) = of_kind(template(values=SEVERAL), "HorizontalPodAutoscaler")
+    spec = scaler["spec"]
+    assert scaler["apiVersion"] == "autoscaling/v2"
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "demo-gateway"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 12)
+    age, cpu = spec["metrics"]
+    assert age["pods"]["metric"]["name"] == "hookstead_queue_age_seconds"
+    assert age["pods"]["target"] == {"type": "AverageValue", "averageValue": "30"}
+    assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 75}}
+    assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    for left_out, kind in (("targetQueueAgeSeconds", "Resource"), ("targetCPUPercent", "Pods")):
+        scaling = {"enabled": True, left_out: None}
+        (scaler,) = of_kind(
+            template(values={**POSTGRESQL, "gateway": {"autoscaling": scaling}}), "HorizontalPodAutoscaler"
+        )
+        assert [one["type"] for one in scaler["spec"]["metrics"]] == [kind]
+
+
+def test_gateways_are_spread_over_nodes() -> None:
+    (constraint,) = pod_templates(template(values=POSTGRESQL))["gateway"]["spec"]["topologySpreadConstraints"]
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    assert constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+
+
+def test_a_question_goes_to_any_gateway() -> None:
+    assert named(template(values=SEVERAL), "Service", "demo-gateway")["spec"]["sessionAffinity"] == "None"
+
+
 def test_a_long_release_name_leaves_room_for_what_is_put_behind_it() -> None:
     release = "a" * 53
     for one in template(values=EVERYTHING, release=release):
@@ -491,6 +647,19 @@ def test_the_gateways_way_out_is_the_environments_egress() -> None:
     assert [port["port"] for port in opened["ports"]] == [443, 8443]
 
 
+def test_only_a_shared_store_is_reached_over_the_network() -> None:
+    def ports(values: dict[str, Any]) -> dict[int, Any]:
+        policy = named(template(values=values), "NetworkPolicy", "demo-gateway")
+        rules = policy["spec"]["egress"]
+        return {port["port"]: rule.get("to") for rule in rules for port in rule.get("ports", ())}
+
+    assert ports({}).keys() == {53, 443, 6443}
+    assert ports(POSTGRESQL)[5432] is None
+    assert ports(SEVERAL)[6432] == [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}]
+    operator = named(template(values=SEVERAL), "NetworkPolicy", "demo-operator")
+    assert not [port for rule in operator["spec"]["egress"] for port in rule.get("ports", ()) if port["port"] == 6432]
+
+
 # ------------------------------------------------------------------------------------------------- rights
 
 
@@ -513,6 +682,13 @@ def test_people_get_what_the_contract_says(everything: list[dict[str, Any]]) -> 
     assert rights(everything, "demo-reader") == look | {"get webhookendpoints/payloads"}
     payloads = {"get webhookendpoints/payloads", "delete webhookendpoints/payloads"}
     assert rights(everything, "demo-operator-user") == look | act | payloads
+
+
+def test_whoever_may_have_a_token_may_forward_a_port_over_either_protocol(everything: list[dict[str, Any]]) -> None:
+    """`get` is a port forward over WebSockets, as kubectl tries it first from 1.30 on; `create` one over SPDY."""
+    for name in ("demo-reader-token", "demo-operator-user-token"):
+        (rule,) = [one for one in named(everything, "Role", name)["rules"] if "pods/portforward" in one["resources"]]
+        assert set(rule["verbs"]) == {"get", "create"}
 
 
 def test_no_role_has_a_wildcard_or_more_than_its_own_names(rendered: list[dict[str, Any]]) -> None:

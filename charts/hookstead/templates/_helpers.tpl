@@ -107,4 +107,50 @@ timeoutSeconds: 3
 {{- if and $egress.allowedCIDRs (ne ($egress.privateNetworks | default "Deny") "Allow") -}}
 {{- fail "environment.egress.allowedCIDRs needs environment.egress.privateNetworks: Allow, else it opens nothing" -}}
 {{- end -}}
+{{- include "hookstead.validateStore" . -}}
+{{- include "hookstead.validateAutoscaling" . -}}
+{{- end -}}
+
+{{/* One kind of store, and as many gateways as can share it. */}}
+{{- define "hookstead.validateStore" -}}
+{{- $store := .Values.store -}}
+{{- $gateway := .Values.gateway -}}
+{{- if eq $store.type "postgresql" -}}
+{{- if not $store.postgresql.existingSecret -}}
+{{- fail "store.postgresql.existingSecret is empty: with store.type postgresql it names the Secret with the database's URL" -}}
+{{- end -}}
+{{- if $store.persistence.existingClaim -}}
+{{- fail "store.persistence.existingClaim is for store.type sqlite: with postgresql there is no volume (hookstead store copy brings its events into the database)" -}}
+{{- end -}}
+{{- if not (kindIs "invalid" $gateway.minFreeBytes) -}}
+{{- fail "gateway.minFreeBytes is for store.type sqlite: the disk of a database is not the gateway's to measure" -}}
+{{- end -}}
+{{- else -}}
+{{- if or $store.postgresql.existingSecret $store.postgresql.ca.existingSecret -}}
+{{- fail "store.postgresql is given, and store.type is sqlite: events would go to the volume; set store.type: postgresql" -}}
+{{- end -}}
+{{- if ne (int ($gateway.replicas | default 1)) 1 -}}
+{{- fail (printf "gateway.replicas: %d needs store.type: postgresql: a SQLite store belongs to one process" (int $gateway.replicas)) -}}
+{{- end -}}
+{{- if $gateway.autoscaling.enabled -}}
+{{- fail "gateway.autoscaling.enabled needs store.type: postgresql: a SQLite store belongs to one process" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "hookstead.validateAutoscaling" -}}
+{{- $scaling := .Values.gateway.autoscaling -}}
+{{- if $scaling.enabled -}}
+{{- if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}
+{{- fail (printf "gateway.autoscaling.maxReplicas: %d is less than minReplicas: %d" (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- end -}}
+{{- $noAge := kindIs "invalid" $scaling.targetQueueAgeSeconds -}}
+{{- $noCPU := kindIs "invalid" $scaling.targetCPUPercent -}}
+{{- if and $noAge $noCPU -}}
+{{- fail "gateway.autoscaling.enabled needs targetQueueAgeSeconds, targetCPUPercent, or both: something to go by" -}}
+{{- end -}}
+{{- if not (or $noCPU (dig "requests" "cpu" "" .Values.gateway.resources)) -}}
+{{- fail "gateway.autoscaling.targetCPUPercent is a percentage of gateway.resources.requests.cpu, which is not given" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
