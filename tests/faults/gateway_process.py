@@ -200,6 +200,8 @@ class Home:
     folder: Path
     session: aiohttp.ClientSession
     store: Path
+    url: str = ""
+    """Of a store elsewhere; the file `store` is used without one."""
     lives: list[Life] = field(default_factory=list)
 
     @property
@@ -232,7 +234,7 @@ class Home:
         child = Child(
             [
                 *(*wrapper, sys.executable, "-c", preface + _MAIN, "gateway", "--auth", "none", "--allow-loopback"),
-                *("--store", f"sqlite:{self.store}", "--config-dir", self.folder / "config", *minimum),
+                *("--store", self.url or f"sqlite:{self.store}", "--config-dir", self.folder / "config", *minimum),
                 *(*ports, *flags),
             ],
             log=self.folder / f"gateway-{len(self.lives)}.log",
@@ -262,10 +264,10 @@ class Home:
 
 
 @contextlib.asynccontextmanager
-async def home(folder: Path, *objects: Any, store: Path | None = None) -> AsyncIterator[Home]:
+async def home(folder: Path, *objects: Any, store: Path | None = None, url: str = "") -> AsyncIterator[Home]:
     """A place for gateways that run on these objects, and an environment that may reach loopback."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
-        place = Home(folder, session, store or folder / "store.db")
+        place = Home(folder, session, store or folder / "store.db", url)
         place.configure(config(*objects))
         try:
             yield place

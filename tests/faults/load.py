@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from faults.gateway_process import Life
+
+
+NOT_SENT: Final = -1
+"""Nobody listened."""
 
 
 @dataclass
@@ -40,12 +44,14 @@ def body(caller_id: str) -> bytes:
 
 
 async def publish(session: aiohttp.ClientSession, life: Life, ledger: Ledger, caller_id: str) -> int:
-    """Send one event; 0 when the connection broke."""
+    """Send one event; the answer's status, 0 when the connection broke, NOT_SENT when there was none."""
     try:
         async with session.post(
             f"{life.url}/v1/events", data=body(caller_id), headers={"content-type": "application/json"}
         ) as answer:
             document = await answer.json(content_type=None)
+    except aiohttp.ClientConnectorError:
+        return NOT_SENT
     except (aiohttp.ClientError, ConnectionError, json.JSONDecodeError):
         ledger.unanswered.add(caller_id)
         return 0

@@ -70,3 +70,13 @@ EngineSettings.__init__.__kwdefaults__["housekeeping_seconds"] = 1.0
 
 Housekeeping, which notices steps, runs every second instead of every ten.
 """
+
+
+def wrong_clock(*, seconds: int) -> str:
+    """A wall clock that is off by so much for as long as the process lives."""
+    return f"""
+import time
+_real = time.time_ns
+time.time_ns = lambda: _real() + {seconds} * 1_000_000_000
+time.time = lambda: time.time_ns() / 1e9
+"""

@@ -13,7 +13,6 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ import apsw
 import pytest
 
 from builders import endpoint
+from faults.books import Books, Repeats
 from faults.gateway_process import Home, Life, home, until
 from faults.load import Ledger, body, load
 from faults.sink import Sink, sink
@@ -35,18 +35,6 @@ IN_FLIGHT: Final = 8
 UNRECORDED: Final = 2 * 512
 """Attempts that may be sent and not be committed: a batch that is being written, and one that fills meanwhile."""
 FINE, FLAKY, HOPELESS, HELD = "/fine", "/flaky", "/hopeless", "/held"
-
-Key = tuple[str, str]
-"""Path (which is `/` and the endpoint's name) and event id: one delivery."""
-
-
-@dataclass
-class Books:
-    """What is on the disk after a kill, read from a copy so that the next life does its recovery itself."""
-
-    events: set[str]
-    attempts: dict[Key, int]
-    statuses: Counter[tuple[str, int]]
 
 
 def books(place: Home) -> Books:
@@ -71,35 +59,6 @@ def books(place: Home) -> Books:
         {(f"/{name}", unpack_id(EVENT, event)): count for name, event, count, _ in rows},
         Counter((f"/{name}", status) for name, _, _, status in rows),
     )
-
-
-@dataclass
-class Repeats:
-    """Requests that arrived and are in no record, by delivery; what every kill added to them."""
-
-    known: Counter[Key] = field(default_factory=Counter)
-    by_kill: list[int] = field(default_factory=list)
-
-    def after_kill(self, receiver: Sink, found: Books) -> None:
-        """Each delivery may have one more of them than before: the attempt that was under way or not recorded."""
-        now = self._unrecorded(receiver, found)
-        added = now - self.known
-        assert not self.known - now, "an attempt was recorded that was never sent"
-        assert set(added.values()) <= {1}, f"sent more than once in one life, unrecorded: {added.most_common(3)}"
-        for path in (FINE, FLAKY, HOPELESS):
-            assert sum(key[0] == path for key in added) <= IN_FLIGHT + UNRECORDED
-        self.known = now
-        self.by_kill.append(added.total())
-
-    def at_the_end(self, receiver: Sink, found: Books) -> None:
-        """A life that was not killed adds none."""
-        assert self._unrecorded(receiver, found) == self.known
-
-    @staticmethod
-    def _unrecorded(receiver: Sink, found: Books) -> Counter[Key]:
-        gaps = {key: count - found.attempts.get(key, 0) for key, count in receiver.seen.items()}
-        assert min(gaps.values(), default=0) >= 0, "more attempts are recorded than were sent"
-        return Counter({key: gap for key, gap in gaps.items() if gap})
 
 
 async def repeated_answers_are_the_first(life: Life, ledger: Ledger, callers: list[str]) -> None:
@@ -148,7 +107,8 @@ async def test_what_was_promised_before_kills_at_random_moments_is_delivered(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     seed = int.from_bytes(os.urandom(4))
-    chance, ledger, repeats = random.Random(seed), Ledger(), Repeats()
+    chance, ledger = random.Random(seed), Ledger()
+    repeats = Repeats((FINE, FLAKY, HOPELESS), most=IN_FLIGHT + UNRECORDED)
     print(f"\nseed {seed}, {CYCLES} cycles")
     async with sink() as receiver, home(tmp_path, *_endpoints(receiver)) as place:
         for _ in range(CYCLES):

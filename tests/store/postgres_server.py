@@ -137,6 +137,12 @@ class PostgresServer:
         finally:
             await connection.close()
 
+    @property
+    def pid(self) -> int:
+        """The postmaster's."""
+        assert self._child is not None
+        return self._child.pid
+
     def url(self, database: str) -> str:
         return f"postgresql://hookstead@127.0.0.1:{self.port}/{database}"
 

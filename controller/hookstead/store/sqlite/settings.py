@@ -10,7 +10,7 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Sizes in bytes unless named otherwise. The defaults are measured (benchmarks/store.py), on one core.
+    """Sizes in bytes unless named otherwise. The defaults are measured (benchmarks/embedded_store.py), on one core.
 
     `synchronous` and `vfs` exist for the power-loss tests: NORMAL loses acknowledged events, and is there to prove
     that the tests would notice.

@@ -1,6 +1,6 @@
 """How fast the embedded store is by itself: accept, record, claim, memory. Prints a table.
 
-    python benchmarks/store.py [--events N] [--endpoints N] [--folder DIR] [--backlog N]
+    python benchmarks/embedded_store.py [--events N] [--endpoints N] [--folder DIR] [--backlog N]
 
 `accept` and `record` run as the gateway uses them: many callers at once, each answered after the fsync.
 """

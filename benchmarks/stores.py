@@ -1,0 +1,170 @@
+"""Accepted and delivered events a second, and what an event costs, on both stores in one run.
+
+The embedded store under one gateway, then PostgreSQL under 1, 2 and 4. Every event has a caller's id, is validated,
+goes to one of 128 endpoints by its channel, is signed, sent, and recorded. Gateways, PostgreSQL, producers and
+receiver share the machine: the CPU time of an event says more than the events of a second, and `per core` is what
+one core of gateway CPU would do: events by seconds of gateway CPU.
+
+    python benchmarks/stores.py [--events 30000] [--gateways 1 2 4] [--connections 64] [--endpoints 128]
+                                [--bytes 1024] [--rounds 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from loopback import Producer, Receiver, post
+from machine import describe
+from stores_site import SETTINGS, Place, PostgresServer, describe_postgres, event_body, objects, place
+
+DEADLINE_SECONDS = 300
+WARM_UP = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run. Rates in events a second, costs an event."""
+
+    rate: float
+    accept_rate: float
+    gateway_us: float
+    server_us: float
+    wal_bytes: float
+    commits: float
+    other: dict[int, int]
+
+
+class Count:
+    def __init__(self) -> None:
+        self.received = 0
+        self._wanted = 0
+        self._enough = asyncio.Event()
+
+    def one(self) -> None:
+        self.received += 1
+        if self.received >= self._wanted:
+            self._enough.set()
+
+    async def reaches(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._enough.clear()
+        if self.received < wanted:
+            await asyncio.wait_for(self._enough.wait(), DEADLINE_SECONDS)
+
+
+async def publish(here: Place, bodies: Iterator[bytes], connections: int) -> dict[int, int]:
+    """Everything, over so many connections, spread over the gateways; answers by status."""
+    loop = asyncio.get_running_loop()
+    statuses: dict[int, int] = {}
+    wire, waits = (post("/v1/events", body) for body in bodies), []
+    for number in range(connections):
+        host, port = here.gateways[number % len(here.gateways)].url.removeprefix("http://").split(":")
+        done = asyncio.Event()
+        waits.append(done.wait())
+        await loop.create_connection(partial(Producer, wire, statuses, done), host, int(port))
+    await asyncio.wait_for(asyncio.gather(*waits), DEADLINE_SECONDS)
+    return statuses
+
+
+async def wal(here: Place) -> tuple[int, int]:
+    """Bytes of the log so far, and commits."""
+    if here.server is None:
+        return 0, 0
+    rows = await here.ask(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,"
+        " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())"
+    )
+    return int(rows[0][0]), int(rows[0][1])
+
+
+async def measure(server: PostgresServer | None, gateways: int, options: argparse.Namespace) -> Measured:
+    loop = asyncio.get_running_loop()
+    count, events = Count(), options.events
+    receiver = await loop.create_server(lambda: Receiver(count.one), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{receiver.sockets[0].getsockname()[1]}"
+    bodies = partial(event_body, endpoints=options.endpoints, size=options.bytes)
+    async with place(server, objects(options.endpoints, {}, url)) as here:
+        await here.start(gateways)
+        await publish(here, (bodies(number, prefix="warm") for number in range(WARM_UP)), options.connections)
+        await count.reaches(WARM_UP)
+        await asyncio.sleep(2)
+        log = await wal(here)
+        cpu, started = (here.gateway_cpu(), here.server_cpu()), time.perf_counter()
+        statuses = await publish(here, (bodies(number) for number in range(events)), options.connections)
+        accepted = time.perf_counter() - started
+        await count.reaches(WARM_UP + events)
+        seconds = time.perf_counter() - started
+        await asyncio.sleep(1)  # what is not recorded yet
+        costs = here.gateway_cpu() - cpu[0], here.server_cpu() - cpu[1]
+        await asyncio.sleep(1)  # the server's statistics lag
+        size, commits = await wal(here)
+    receiver.close()
+    return Measured(
+        rate=events / seconds,
+        accept_rate=events / accepted,
+        gateway_us=costs[0] / events * 1e6,
+        server_us=costs[1] / events * 1e6,
+        wal_bytes=(size - log[0]) / events,
+        commits=(commits - log[1]) / events,
+        other={status: number for status, number in statuses.items() if status != 202},
+    )
+
+
+def median(rounds: list[Measured]) -> Measured:
+    """Of each figure."""
+    figures = ("rate", "accept_rate", "gateway_us", "server_us", "wal_bytes", "commits")
+    other = {status: number for one in rounds for status, number in one.other.items()}
+    return Measured(
+        **{name: statistics.median(getattr(one, name) for one in rounds) for name in figures},
+        other=other,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=30_000)
+    parser.add_argument("--gateways", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--endpoints", type=int, default=128)
+    parser.add_argument("--bytes", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    with PostgresServer(durable=True, settings=SETTINGS) as server:
+        print(*describe("hookstead", "asyncpg", "apsw", "uvloop"), asyncio.run(describe_postgres(server)), sep="\n")
+        print(
+            f"settings  {options.events} events of {options.bytes} bytes to {options.endpoints} endpoints,"
+            f" {options.connections} connections, ids on, Enforce, signing on; SQLite FULL; median of {options.rounds};"
+            " everything on one machine"
+        )
+        cases: list[tuple[str, PostgresServer | None, int]] = [("SQLite", None, 1)]
+        cases += [("PostgreSQL", server, count) for count in options.gateways]
+        rounds: list[list[Measured]] = [[] for _ in cases]
+        for _ in range(options.rounds):
+            for found, (_, on, count) in zip(rounds, cases, strict=True):
+                found.append(asyncio.run(measure(on, count, options)))
+        show(cases, [median(found) for found in rounds])
+    return 0
+
+
+def show(cases: list[tuple[str, PostgresServer | None, int]], found: list[Measured]) -> None:
+    print(f"{'':<22} {'events/s':>9} {'accepted/s':>10} {'CPU µs an event':>25} {'per core':>9} {'of':>7} {'WAL':>8}"
+          f" {'commits':>8}")  # fmt: skip
+    print(f"{'store, gateways':<22} {'':>9} {'':>10} {'gateways':>12} {'PostgreSQL':>12} {'events/s':>9} {'SQLite':>7}"
+          f" {'bytes':>8} {'an event':>8}")  # fmt: skip
+    for (store, _, count), one in zip(cases, found, strict=True):
+        print(
+            f"{store + ', ' + str(count):<22} {one.rate:>9.0f} {one.accept_rate:>10.0f} {one.gateway_us:>12.0f}"
+            f" {one.server_us:>12.0f} {1e6 / one.gateway_us:>9.0f} {found[0].gateway_us / one.gateway_us:>7.0%}"
+            f" {one.wal_bytes:>8.0f} {one.commits:>8.2f}  {one.other or ''}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
