@@ -198,6 +198,15 @@ def test_the_chart_labels_the_gateway_s_pods_and_names_its_port_as_the_plugin_lo
     assert (found.port, found.account("reader")) == (8080, "shop-reader")
 
 
+def test_the_way_to_the_gateway_is_taken_over_websockets_at_the_first_try(place: Place) -> None:
+    """kubectl asks for them first, which is `get`; without that right each command would begin with a refusal."""
+    server = place.site.server
+    mark = server.audit_mark()
+    place.hooks("status")
+    asked = [one for one in server.audit_entries(since=mark) if one.subresource == "portforward"]
+    assert {(one.verb, one.user, one.code) for one in asked} == {("get", "alice", 101)}
+
+
 def test_whoever_may_have_the_reader_s_token_looks_and_may_do_nothing_else(place: Place) -> None:
     mark = place.site.server.audit_mark()
     rows = place.lines("status")
