@@ -366,6 +366,8 @@ class Operator:
             self._reconciler.deleted(kind, meta["name"], meta["uid"])
             if seen.changed:
                 self._reporter.gone(key)
+            if kind is Kind.ENDPOINT and meta["name"] not in self._objects.kinds[kind]:
+                self._reports.drop_endpoint(meta["name"])
         if seen.changed:
             self._reporter.changed(key)
         if seen.requested:
@@ -401,7 +403,7 @@ class Operator:
 
     def _gateways_changed(self) -> None:
         members = self._gateways.members()
-        self._reporter.heard(self._reports.retain(member.address for member in members))
+        self._reports.retain(member.address for member in members)
         if self._reconciler.passes and members and self._reconciler.fleet().programmed == len(members):
             self._live.set()
         self._reporter.gateways_changed()

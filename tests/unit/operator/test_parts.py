@@ -1,4 +1,4 @@
-"""Certificates, pods, reports, Events, shards' metadata, access: the small parts of the operator."""
+"""Certificates, pods, Events, shards' metadata, access: the small parts of the operator."""
 
 from __future__ import annotations
 
@@ -13,22 +13,12 @@ import pytest
 from cryptography import x509
 
 from hookstead.config.model import Identity
-from hookstead.config.report import (
-    EndpointActivity,
-    EndpointReport,
-    EnvironmentActivity,
-    NamedActivity,
-    ReplayReport,
-    Report,
-    Running,
-)
 from hookstead.operator import signing_secrets
 from hookstead.operator.access import Access, AccessError, from_kubeconfig, in_cluster, load_access
 from hookstead.operator.certificates import LIFETIME, RENEW_BEFORE, issue, needs_renewal
 from hookstead.operator.events import BURST, Bucket, Occurrence, event, event_name, occurrences
 from hookstead.operator.internal_secret import credentials
 from hookstead.operator.pods import PodStore, live_address
-from hookstead.operator.reports import ReportBook, is_blank
 from hookstead.operator.schedule import Key
 from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import Kind
@@ -124,87 +114,6 @@ def test_a_pod_store_tells_when_the_addresses_change() -> None:
     assert pods.addresses() == {"10.0.0.7:9443"}
     assert pods.observe("DELETED", pod(meta={"resourceVersion": "7"}))
     assert pods.addresses() == frozenset()
-
-
-# Reports.
-
-
-def told(**fields: Any) -> Report:
-    return Report(running=Running(instance="i", version="1"), cursor="c", **fields)
-
-
-def test_what_a_report_repeats_is_no_news() -> None:
-    book = ReportBook()
-    report = told(endpoints=(EndpointReport(name="a", uid="u"),), environment=EnvironmentActivity(accepted=1))
-    first = book.take("g", report)
-    assert (first.environment, first.endpoints) == (True, ("a",))
-    assert not book.take("g", report).any
-
-
-def test_a_report_of_a_former_object_is_not_believed() -> None:
-    book = ReportBook()
-    book.take("g", told(endpoints=(EndpointReport(name="a", uid="old"),)))
-    assert book.endpoint("a", "new") is None
-    assert book.endpoint("a", "old") is not None
-
-
-def test_of_several_gateways_the_latest_counts_and_any_hold_holds() -> None:
-    book = ReportBook()
-    early = EndpointActivity(succeeded=1, last_attempt_time="2026-01-01T00:00:00Z")
-    late = EndpointActivity(succeeded=2, last_attempt_time="2026-01-02T00:00:00Z")
-    book.take("g", told(endpoints=(EndpointReport(name="a", uid="u", activity=early, held=Reason.CIRCUIT_OPEN),)))
-    book.take("h", told(endpoints=(EndpointReport(name="a", uid="u", activity=late),)))
-    merged = book.endpoint("a", "u")
-    assert merged is not None
-    assert merged.activity.succeeded == 2
-    assert merged.held is Reason.CIRCUIT_OPEN
-    news = book.retain(["h"])
-    assert news.endpoints == ("a",), "what the one that is gone has told must be looked at again"
-    assert not book.retain(["h"]).any
-    merged = book.endpoint("a", "u")
-    assert merged is not None
-    assert merged.held is None
-
-
-def test_what_is_known_stays_while_no_gateway_is_left() -> None:
-    book = ReportBook()
-    book.take("g", told(endpoints=(EndpointReport(name="a", uid="u"),)))
-    assert not book.retain([]).any
-    assert book.endpoint("a", "u") is not None
-
-
-def test_channels_types_and_replays_are_found_by_name() -> None:
-    book = ReportBook()
-    book.take(
-        "g",
-        told(
-            channels=(NamedActivity(name="c", accepted=1),),
-            event_types=(NamedActivity(name="t", accepted=2),),
-            replays=(ReplayReport(name="r", uid="u", delivered=3),),
-        ),
-    )
-    channel, event_type, replay = book.channel("c"), book.event_type("t"), book.replay("r", "u")
-    assert channel is not None
-    assert channel.accepted == 1
-    assert event_type is not None
-    assert event_type.accepted == 2
-    assert replay is not None
-    assert replay.delivered == 3
-    assert book.channel("other") is None
-
-
-@pytest.mark.parametrize(
-    ("report", "blank"),
-    [
-        (EndpointReport(name="a", uid="u"), True),
-        (EndpointReport(name="a", uid="u", activity=EndpointActivity(window_seconds=7)), True),
-        (EndpointReport(name="a", uid="u", activity=EndpointActivity(pending=1)), False),
-        (EndpointReport(name="a", uid="u", held=Reason.GONE), False),
-        (EndpointReport(name="a", uid="u", handled_resume_at="x"), False),
-    ],
-)
-def test_a_blank_report_is_no_reason_to_write(report: EndpointReport, blank: bool) -> None:
-    assert is_blank(report) is blank
 
 
 # Events.
