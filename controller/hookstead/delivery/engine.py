@@ -66,15 +66,12 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMetrics:
-    """Counters for a scrape. Endpoint names are the manifests'; nothing here comes from a caller.
-
-    `queue_ages_ms`: see `queue_age`; endpoints without one are left out.
-    """
+    """Counters for a scrape. Endpoint names are the manifests'; nothing here comes from a caller."""
 
     events: Mapping[str, int]
     attempts: Mapping[tuple[str, str], int]
     deliveries: Mapping[tuple[str, str], int]
-    queue_ages_ms: Mapping[str, int]
+    queue_age_ms: int
     filter_errors: Mapping[str, int]
     undeclared_channels: int
     mismatches: int
@@ -302,11 +299,6 @@ class Engine:
     def metrics(self) -> EngineMetrics:
         lanes = self._dispatcher.lanes.values()
         environment = self._config.environment if self._config is not None else None
-        now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
-        ages_ms = {
-            lane.key.name: queue_age_ms(lane, environment=environment, now_ms=now_ms, monotonic=monotonic)
-            for lane in lanes
-        }
         return EngineMetrics(
             events=dict(self._counters.results),
             attempts=dict(self._dispatcher.attempts),
@@ -315,7 +307,9 @@ class Engine:
                 for lane in lanes
                 for status, count in reporting.counts_by_status(lane).items()
             },
-            queue_ages_ms={name: age_ms for name, age_ms in ages_ms.items() if age_ms is not None},
+            queue_age_ms=queue_age_ms(
+                lanes, environment=environment, now_ms=self._clock.now_ms(), monotonic=self._clock.monotonic()
+            ),
             filter_errors=dict(self._counters.filter_errors),
             undeclared_channels=self._counters.undeclared_channels,
             mismatches=self._counters.mismatches,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from typing import Final
 
 from hookstead.config.model import EnvironmentConfig
@@ -12,12 +14,22 @@ TRAFFIC_MS: Final = 60_000
 """An endpoint that was attempted within this time counts as one with traffic, also while nothing of it waits."""
 
 
-def queue_age_ms(lane: Lane, *, environment: EnvironmentConfig | None, now_ms: int, monotonic: float) -> int | None:
+def queue_age_ms(lanes: Iterable[Lane], *, environment: EnvironmentConfig | None, now_ms: int, monotonic: float) -> int:
+    """The age, in milliseconds, that half of the endpoints with traffic do not exceed; 0 without traffic.
+
+    Not the oldest: a receiver that is slower than its `maxInFlight` allows looks like a process that is, and one of
+    them must not call for more processes, which would not help it. What the processes lack, most endpoints feel.
+    """
+    ages = (lane_age_ms(lane, environment=environment, now_ms=now_ms, monotonic=monotonic) for lane in lanes)
+    told = [age for age in ages if age is not None]
+    return statistics.median_low(told) if told else 0
+
+
+def lane_age_ms(lane: Lane, *, environment: EnvironmentConfig | None, now_ms: int, monotonic: float) -> int | None:
     """For how many milliseconds the endpoint's oldest due delivery that is not under way has been due; 0: none is.
 
     None where that says nothing of this process: without traffic, or while deliveries wait for somebody else (what a
-    person switched off, a receiver that failed or asked to wait, a rate, the one before in an order). A receiver that
-    is slower than its `maxInFlight` allows looks like a process that is, so that one endpoint's age proves nothing.
+    person switched off, a receiver that failed or asked to wait, a rate, the one before in an order).
     """
     if lane.hold(environment) is not None or pacing.held_reason(lane.state, now_ms=now_ms) is not None:
         return None

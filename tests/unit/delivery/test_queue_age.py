@@ -13,7 +13,7 @@ from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.lane import Lane
 from hookstead.delivery.pacing import Rate
 from hookstead.delivery.ports import DeliveryStatus, EndpointKey, Job, LaneState, Trigger
-from hookstead.delivery.queue_age import TRAFFIC_MS, queue_age_ms
+from hookstead.delivery.queue_age import TRAFFIC_MS, lane_age_ms, queue_age_ms
 from hookstead.resources.kinds import DeliverySpec, EndpointState, EnvironmentState, Ordering, PayloadFormat
 
 NOW = 1_800_000_000_000
@@ -52,7 +52,7 @@ def _lane(made: DeliveryConfig, state: LaneState | None = None, **fields: Any) -
 
 
 def _age(lane: Lane, made: DeliveryConfig) -> int | None:
-    return queue_age_ms(lane, environment=made.environment, now_ms=NOW, monotonic=100.0)
+    return lane_age_ms(lane, environment=made.environment, now_ms=NOW, monotonic=100.0)
 
 
 def test_the_oldest_due_delivery_counts_wherever_it_waits() -> None:
@@ -110,4 +110,25 @@ def test_a_rate_that_has_room_and_an_order_that_is_free_hold_nothing_back() -> N
 def test_nothing_flows_and_nothing_waits_without_an_environment() -> None:
     made = config(endpoint("a"))
     lane = _lane(made, next_due_ms=NOW - 1_000)
-    assert queue_age_ms(lane, environment=None, now_ms=NOW, monotonic=100.0) is None
+    assert lane_age_ms(lane, environment=None, now_ms=NOW, monotonic=100.0) is None
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ((), 0),
+        ((7_000,), 7_000),
+        # One slow receiver beside others that get everything at once.
+        ((0, 0, 900_000), 0),
+        ((0, 900_000), 0),
+        ((4_000, 5_000, 900_000), 5_000),
+        ((4_000, 5_000, None, None, None), 4_000),
+    ],
+)
+def test_the_queue_is_as_old_as_half_of_the_endpoints_with_traffic_say(
+    ages: tuple[int | None, ...], expected: int
+) -> None:
+    made = config(endpoint("a"))
+    state = LaneState(last_attempt_ms=NOW)
+    lanes = [_lane(made) if age is None else _lane(made, state, next_due_ms=NOW - age) for age in ages]
+    assert queue_age_ms(lanes, environment=made.environment, now_ms=NOW, monotonic=100.0) == expected
