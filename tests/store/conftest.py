@@ -55,7 +55,7 @@ class PostgresHost:
             await self._opened.close()
         if self._name is None:
             self._name = await self._databases.create()
-        settings = Settings(retention_slack_ms=0, readers=1)
+        settings = Settings(retention_slack_ms=0, readers=1, database_clock=False)
         self._opened = await open_postgres(self._databases.url(self._name), clock=self.clock, settings=settings)
         return self._opened
 

@@ -20,11 +20,12 @@ DECLARE
   name_ text;
 BEGIN
   FOR name_ IN SELECT relname FROM pg_class WHERE relnamespace = 'hookstead'::regnamespace AND relkind IN ('r', 'p')
-    AND NOT relispartition AND relname NOT IN ('schema', 'numbering')
+    AND NOT relispartition AND relname NOT IN ('schema', 'numbering', 'slots')
   LOOP
     EXECUTE format('DELETE FROM hookstead.%I', name_);
   END LOOP;
   UPDATE hookstead.numbering SET last = 0, skew_ms = 0;
+  UPDATE hookstead.slots SET owner = NULL, term = 0;
 END $$
 """
 

@@ -28,11 +28,19 @@ COUNTS: Final = """
 SELECT e.name, e.uid, c.pending, c.delivered, c.dead_lettered, c.cancelled
 FROM hookstead.counts c JOIN hookstead.endpoints e ON e.id = c.endpoint_id
 """
+COUNTS_OF: Final = """
+SELECT e.name, e.uid, e.pending, e.delivered, e.dead_lettered, e.cancelled, o.last
+FROM hookstead.numbering o LEFT JOIN (
+  SELECT e.name, e.uid, c.pending, c.delivered, c.dead_lettered, c.cancelled
+  FROM hookstead.counts c JOIN hookstead.endpoints e ON e.id = c.endpoint_id
+  WHERE $1::bigint[] IS NULL OR e.id = ANY ($1)
+) e ON true
+"""
 _NEXT_DUE: Final = """
 SELECT e.name, e.uid, least(
   (SELECT p.next_attempt_ms FROM hookstead.pending p WHERE p.endpoint_id = e.id ORDER BY p.next_attempt_ms LIMIT 1),
   (SELECT q.due_ms FROM hookstead.requests q WHERE q.endpoint_id = e.id ORDER BY q.due_ms LIMIT 1)) AS due
-FROM hookstead.endpoints e
+FROM hookstead.endpoints e WHERE $1::bigint[] IS NULL OR e.id = ANY ($1)
 """
 _RECENT: Final = """
 SELECT e.name, e.uid, coalesce(p.id, h.id), coalesce(p.type, h.type), a.started_ms, a.number, a.succeeded,
@@ -40,43 +48,51 @@ SELECT e.name, e.uid, coalesce(p.id, h.id), coalesce(p.type, h.type), a.started_
 FROM hookstead.endpoints e CROSS JOIN LATERAL (
   SELECT * FROM hookstead.attempts t WHERE t.endpoint_id = e.id ORDER BY t.seq DESC LIMIT $1
 ) a
-LEFT JOIN hookstead.pending p ON p.seq = a.delivery_seq
-LEFT JOIN hookstead.ended h ON h.seq = a.delivery_seq AND p.seq IS NULL
-WHERE coalesce(p.seq, h.seq) IS NOT NULL
+LEFT JOIN LATERAL (SELECT p.seq, p.id, p.type FROM hookstead.pending p WHERE p.seq = a.delivery_seq OFFSET 0) p ON true
+LEFT JOIN LATERAL (
+  SELECT h.seq, h.id, h.type FROM hookstead.ended h WHERE h.seq = a.delivery_seq AND p.seq IS NULL OFFSET 0) h ON true
+WHERE coalesce(p.seq, h.seq) IS NOT NULL AND ($2::bigint[] IS NULL OR e.id = ANY ($2))
 ORDER BY a.seq DESC
 """
 
 
-async def boot(connection: Any, *, recent_limit: int, now_ms: int) -> Boot:
+async def boot(connection: Any, *, recent_limit: int, now_ms: int, endpoints: list[int] | None = None) -> Boot:
+    """What is remembered of the endpoints with these numbers, or of all."""
     return Boot(
-        lanes=await _lanes(connection),
-        counts=counted(await connection.fetch(COUNTS)),
-        windows=await _windows(connection, now_ms),
+        lanes=await _lanes(connection, endpoints),
+        counts=counted(await connection.fetch(COUNTS)) if endpoints is None else {},
+        windows=await _windows(connection, now_ms, endpoints),
         next_due_ms={
-            EndpointKey(name, uid): due for name, uid, due in await connection.fetch(_NEXT_DUE) if due is not None
+            EndpointKey(name, uid): due
+            for name, uid, due in await connection.fetch(_NEXT_DUE, endpoints)
+            if due is not None
         },
-        recent=await _recent(connection, min(recent_limit, _RECENT_LIMIT)),
+        recent=await _recent(connection, min(recent_limit, _RECENT_LIMIT), endpoints),
     )
 
 
 def counted(rows: list[Any]) -> dict[EndpointKey, EndpointCounts]:
-    """What the statement COUNTS found."""
-    return {EndpointKey(row[0], row[1]): EndpointCounts(*row[2:]) for row in map(tuple, rows)}
+    """What the statements COUNTS and COUNTS_OF found."""
+    return {EndpointKey(row[0], row[1]): EndpointCounts(*row[2:6]) for row in map(tuple, rows)}
 
 
-async def _lanes(connection: Any) -> dict[EndpointKey, LaneState]:
+async def _lanes(connection: Any, endpoints: list[int] | None) -> dict[EndpointKey, LaneState]:
     decoder = msgspec.json.Decoder(LaneState)
     rows = await connection.fetch(
         "SELECT e.name, e.uid, l.state FROM hookstead.lanes l JOIN hookstead.endpoints e ON e.id = l.endpoint_id"
+        " WHERE $1::bigint[] IS NULL OR l.endpoint_id = ANY ($1)",
+        endpoints,
     )
     return {EndpointKey(name, uid): decoder.decode(state) for name, uid, state in rows}
 
 
-async def _windows(connection: Any, now_ms: int) -> dict[EndpointKey, EndpointWindow]:
+async def _windows(connection: Any, now_ms: int, endpoints: list[int] | None) -> dict[EndpointKey, EndpointWindow]:
     rows = await connection.fetch(
         "SELECT e.name, e.uid, sum(h.succeeded)::bigint, sum(h.failed)::bigint, sum(h.dead_lettered)::bigint"
-        " FROM hookstead.hours h JOIN hookstead.endpoints e ON e.id = h.endpoint_id WHERE h.hour > $1 GROUP BY 1, 2",
+        " FROM hookstead.hours h JOIN hookstead.endpoints e ON e.id = h.endpoint_id WHERE h.hour > $1"
+        " AND ($2::bigint[] IS NULL OR h.endpoint_id = ANY ($2)) GROUP BY 1, 2",
         now_ms // HOUR_MS - WINDOW_HOURS,
+        endpoints,
     )
     return {
         EndpointKey(name, uid): EndpointWindow(succeeded=succeeded, failed=failed, dead_lettered=dead)
@@ -84,9 +100,11 @@ async def _windows(connection: Any, now_ms: int) -> dict[EndpointKey, EndpointWi
     }
 
 
-async def _recent(connection: Any, limit: int) -> dict[EndpointKey, tuple[RecentAttempt, ...]]:
+async def _recent(
+    connection: Any, limit: int, endpoints: list[int] | None
+) -> dict[EndpointKey, tuple[RecentAttempt, ...]]:
     found: dict[EndpointKey, list[RecentAttempt]] = {}
-    for row in await connection.fetch(_RECENT, limit):
+    for row in await connection.fetch(_RECENT, limit, endpoints):
         found.setdefault(EndpointKey(row[0], row[1]), []).append(
             RecentAttempt(
                 delivery_id=ids.unpack(DELIVERY, row[2]),

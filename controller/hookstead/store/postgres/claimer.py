@@ -21,10 +21,7 @@ Result = TypeVar("Result")
 
 _CLAIM: Final = "SELECT * FROM hookstead.claim_1($1, $2, $3, $4, $5, $6, $7, $8)"
 _RELEASE: Final = "SELECT hookstead.release_1($1, $2)"
-_VOID: Final = """
-DELETE FROM hookstead.claims x WHERE x.owner = $1
-  OR NOT EXISTS (SELECT FROM hookstead.members m WHERE m.owner = x.owner)
-"""
+_VOID: Final = "DELETE FROM hookstead.claims WHERE owner = $1"
 _QUEUE_ROWS: Final = 100_000
 
 
@@ -80,7 +77,7 @@ class Claimer:
         await self._aside(lambda: self._release(delivery_ids))
 
     async def void(self) -> None:
-        """Nothing is claimed any more: this process starts anew, and what was another's life's is over."""
+        """Nothing is claimed by this process any more: it starts anew."""
 
         async def run() -> None:
             await self._link.fetch(_VOID, self._owner)

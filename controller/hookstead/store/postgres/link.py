@@ -68,6 +68,20 @@ class Link:
         """The server's process behind it, while it is connected."""
         return None if self._connection is None else int(self._connection.get_server_pid())
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a transaction-mode pooler stands in between: a connection is nobody's for long."""
+        return self._target.pooler
+
+    @contextlib.asynccontextmanager
+    async def direct(self) -> AsyncIterator[Any]:
+        """The connection itself, for what lives as long as it; it is closed behind that."""
+        try:
+            async with self._using() as connection:
+                yield connection
+        finally:
+            self._drop()
+
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
         """One statement in a transaction of its own."""
         if self._target.pooler:

@@ -9,106 +9,111 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import timedelta
 from typing import Any, Final
 
-from hookstead.delivery.ports import StoreUnavailable
-from hookstead.store.errors import StoreInUse
+from hookstead.delivery.ports import Clock, StoreUnavailable
 from hookstead.store.postgres import faults
+from hookstead.store.postgres.clock import DatabaseClock
 from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link, Row
-from hookstead.store.postgres.migrate import LOCK
 from hookstead.store.postgres.settings import Settings
 
 _BACKOFF_SECONDS: Final = 0.05
 _BACKOFF_LIMIT: Final = 1.0
-_LIVE: Final = "SELECT name FROM hookstead.members WHERE lease_until > clock_timestamp() ORDER BY owner"
-_VOID: Final = "NOT EXISTS (SELECT FROM hookstead.members m WHERE m.owner = x.owner)"
+_SAMPLES: Final = 3
+"""Looks at the database's clock before it is gone by."""
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_JOIN: Final = """
+WITH joined AS (
+  INSERT INTO hookstead.members (name, lease_until) VALUES ($1, clock_timestamp() + $2) RETURNING owner
+)
+INSERT INTO hookstead.claimers (owner) SELECT owner FROM joined RETURNING owner
+"""
+_RENEW: Final = "UPDATE hookstead.members SET lease_until = clock_timestamp() + $2 WHERE owner = $1 RETURNING owner"
+_TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::float8 * 1000"
+
+
+def steady() -> float:
+    """Seconds on a clock that never steps, and goes on while the machine sleeps: others' leases do."""
+    return time.clock_gettime(_STEADY)
 
 
 class Membership:
-    """One gateway alone until many are supported: whoever finds another's live lease is refused."""
+    """One of the processes on the database. Its lease is renewed until `leave`, or until it is lost."""
 
-    def __init__(self, owner: int, link: Link, *, health: Health, settings: Settings) -> None:
+    def __init__(
+        self, owner: int, link: Link, *, sent: float, clock: DatabaseClock, health: Health, settings: Settings
+    ) -> None:
         self.owner: Final = owner
         self.lease: Final = timedelta(seconds=settings.lease_seconds)
+        self.clock: Final = clock
+        self.unbroken_since = steady()
+        """Since when it has renewed its lease without letting it lapse. What it saw before of others is worth little:
+        where the database was away, they could not renew theirs either."""
+        self._sent = sent
         self._link = link
         self._health = health
         self._settings = settings
         self._task = asyncio.get_running_loop().create_task(self._renew(), name="hookstead store lease")
 
+    @property
+    def holds(self) -> bool:
+        """Whether nobody can have taken this process for dead yet: its lease began after the renewal was sent."""
+        return self._health.failure is None and steady() - self._sent < self._settings.lease_seconds
+
+    def renewed(self, sent: float) -> None:
+        """A statement that prolonged the lease was answered; it was sent at `sent`."""
+        if sent - self._sent >= self._settings.lease_seconds:
+            self.unbroken_since = steady()
+        self._sent = max(self._sent, sent)
+
     async def _renew(self) -> None:
-        """Until it is cancelled, or the lease is lost. A database that is away for a while loses nobody his lease:
-        only another gateway that joins does."""
+        """Until it is cancelled, or the lease is lost. A database that is away for a while loses nobody his lease."""
+        pause = self._settings.lease_seconds / 3
         while self._health.failure is None:
-            await asyncio.sleep(self._settings.lease_seconds / 3)
+            await asyncio.sleep(pause)
+            sent = steady()
             try:
-                rows = await self._link.fetch(
-                    "UPDATE hookstead.members SET lease_until = clock_timestamp() + $2 WHERE owner = $1"
-                    " RETURNING owner",
-                    self.owner,
-                    self.lease,
-                )
+                async with asyncio.timeout(self._settings.lease_seconds / 2):
+                    rows = await self._link.fetch(_RENEW, self.owner, self.lease)
+                if rows:
+                    self.renewed(sent)
+                    await _look_at(self.clock, self._link)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next renewal tries again
                 if not faults.may_pass(error):
                     self._health.meaning(error)
+                pause = self._settings.lease_seconds / 12
                 continue
             if not rows:
                 self._health.give_up(f"store {self._health.name}: another gateway has taken over; this one ends")
+            pause = self._settings.lease_seconds / 3
 
     async def leave(self) -> None:
         """Give everything back; where the database is away, the lease lapses by itself."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-
-        async def run(connection: Any) -> None:
-            await connection.execute("DELETE FROM hookstead.claims WHERE owner = $1", self.owner)
-            await connection.execute("DELETE FROM hookstead.claimers WHERE owner = $1", self.owner)
-            await connection.execute("DELETE FROM hookstead.members WHERE owner = $1", self.owner)
-
         with contextlib.suppress(Exception):  # it is left in any case
-            await self._link.transaction(run)
+            await self._link.fetch("SELECT hookstead.leave_1($1)", self.owner)
         await self._link.close()
 
 
-async def join(link: Link, *, name: str, health: Health, settings: Settings) -> Membership:
-    """Become the database's gateway; waits for the lease of one that vanished to lapse.
-
-    Raises StoreInUse where another one is alive: it went on renewing its lease.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.lease_seconds * 1.5 + 1
-    while True:
-        owner, other = await _try_to_join(link, name, timedelta(seconds=settings.lease_seconds))
-        if owner is not None:
-            return Membership(owner, link, health=health, settings=settings)
-        if loop.time() > deadline:
-            raise StoreInUse(
-                f"store {health.name}: another gateway ({other}) works on this database; one at a time can. "
-                "Stop it first, or give this one a database of its own"
-            )
-        await asyncio.sleep(min(settings.lease_seconds / 10, 0.5))
+async def join(link: Link, *, name: str, clock: Clock, health: Health, settings: Settings) -> Membership:
+    """Become one of those who work on the database. Takes no slots before the first look, and refuses nobody."""
+    sent = steady()
+    rows = await link.fetch(_JOIN, name, timedelta(seconds=settings.lease_seconds))
+    shared = DatabaseClock(clock)
+    for _ in range(_SAMPLES):
+        await _look_at(shared, link)
+    return Membership(int(rows[0][0]), link, sent=sent, clock=shared, health=health, settings=settings)
 
 
-async def _try_to_join(link: Link, name: str, lease: timedelta) -> tuple[int | None, str]:
-    async def run(connection: Any) -> tuple[int | None, str]:
-        await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-        live = await connection.fetchrow(_LIVE)
-        if live is not None:
-            return None, str(live[0])
-        await connection.execute("DELETE FROM hookstead.members")
-        owner = await connection.fetchval(
-            "INSERT INTO hookstead.members (name, lease_until) VALUES ($1, clock_timestamp() + $2) RETURNING owner",
-            name,
-            lease,
-        )
-        await connection.execute(f"DELETE FROM hookstead.claimers x WHERE {_VOID}")  # noqa: S608 - a text of ours
-        await connection.execute(f"DELETE FROM hookstead.claims x WHERE {_VOID}")  # noqa: S608 - a text of ours
-        await connection.execute("INSERT INTO hookstead.claimers (owner) VALUES ($1)", owner)
-        return int(owner), ""
-
-    return await link.transaction(run)
+async def _look_at(clock: DatabaseClock, link: Link) -> None:
+    sent = clock.monotonic()
+    rows = await link.fetch(_TIME)
+    clock.sample(sent=sent, received=clock.monotonic(), database_ms=rows[0][0])
 
 
 class Commits:
@@ -128,6 +133,7 @@ class Commits:
         """The statement with owner, batch and lease before its arguments. Raises as PostgreSQL and asyncpg do."""
         self._batch += 1
         batch = self._batch
+        sent = steady()
         try:
             rows = await self.read(sql, self._membership.owner, batch, self._membership.lease, *arguments)
         except Exception as error:
@@ -135,6 +141,7 @@ class Commits:
                 self.doubtful.append(batch)
             raise
         self.committed = batch
+        self._membership.renewed(sent)
         return rows
 
     async def read(self, sql: str, *arguments: object) -> list[Row]:

@@ -14,10 +14,10 @@ from hookstead.store.errors import SchemaTooNew, StoreRefused
 from hookstead.store.postgres.link import Link
 
 LOCK: Final = 0x484B5344
-"""Key of the advisory lock ("HKSD") of migrations, of partitions, and of those who join."""
+"""Key of the advisory lock ("HKSD") of migrations and of partitions."""
 OLDEST_SERVER: Final = 150000
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    ("1-tables.sql", "1-accept.sql", "1-claim.sql", "1-record.sql", "1-changes.sql"),
+    ("1-tables.sql", "1-accept.sql", "1-claim.sql", "1-record.sql", "1-changes.sql", "1-peers.sql"),
 )
 COMPATIBLE: Final = 1
 """The oldest version of Hookstead's schema whose gateways can work on what the newest migration leaves."""

@@ -22,7 +22,7 @@ async def open_postgres(url: str, *, clock: Clock, settings: Settings | None = N
     """Open the database that `url` names, bringing its schema up to date.
 
     Raises StoreRefused, whose message is for people, where it cannot be opened (no such database, no right to it, newer
-    schema, another gateway works on it), and StoreUnavailable where it does not answer now.
+    schema), and StoreUnavailable where it does not answer now.
     """
     chosen = settings or Settings()
     where = target(url, chosen)
@@ -30,7 +30,7 @@ async def open_postgres(url: str, *, clock: Clock, settings: Settings | None = N
     link = Link(where, chosen, purpose="lease")
     try:
         await migrate(link, where.name)
-        membership = await join(link, name=_process(), health=health, settings=chosen)
+        membership = await join(link, name=_process(), clock=clock, health=health, settings=chosen)
     except StoreError:
         await link.close()
         raise
@@ -39,7 +39,8 @@ async def open_postgres(url: str, *, clock: Clock, settings: Settings | None = N
         if faults.may_pass(error):
             raise faults.meaning(error, name=where.name) from error
         raise StoreRefused(f"store {where.name}: {error}") from error
-    store = PostgresStore(where, membership, clock=clock, health=health, settings=chosen)
+    shared = membership.clock if chosen.database_clock else clock
+    store = PostgresStore(where, membership, clock=shared, health=health, settings=chosen)
     await store.prepare()
     return store
 

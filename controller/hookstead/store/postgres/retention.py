@@ -85,6 +85,8 @@ class Step:
     connection: Any
     limit: int
     skew_ms: int
+    owner: int | None = None
+    """Who lets the others know what it withdrew."""
     withdrawn: Withdrawn = field(default_factory=Withdrawn)
 
     def bound(self, before_ms: int) -> int:
@@ -107,11 +109,14 @@ class Step:
         return int((await self.connection.execute(sql, *arguments)).rpartition(" ")[2])
 
 
-async def expire(connection: Any, exact: Ages, *, limit: int, slack_ms: int) -> tuple[Withdrawn, bool]:
+async def expire(connection: Any, exact: Ages, *, owner: int, limit: int, slack_ms: int) -> tuple[Withdrawn, bool]:
     """One step of about `limit` rows of each sort: what it cancelled, and whether one of the sorts has more."""
     skew_ms = int(await connection.fetchval("SELECT skew_ms FROM hookstead.numbering"))
-    step = Step(connection, limit, skew_ms)
+    step = Step(connection, limit, skew_ms, owner)
     more = [await _withdraw_pending(step, exact)]
+    if step.withdrawn.touched:
+        return step.withdrawn, True  # under the lock of the numbers: the rest comes in a transaction of its own
+    step.owner = None
     late = exact.later(slack_ms)
     more += [await sort(step, late) for sort in _SORTS]
     return step.withdrawn, any(more)
@@ -119,7 +124,11 @@ async def expire(connection: Any, exact: Ages, *, limit: int, slack_ms: int) -> 
 
 async def withdraw(step: Step, events: list[int], *, reason: CancelReason, now_ms: int) -> None:
     rows = await step.connection.fetch(
-        "SELECT name, uid, id, cancelled FROM hookstead.withdraw_1($1, $2, $3)", events, REASON_CODES[reason], now_ms
+        "SELECT name, uid, id, cancelled FROM hookstead.withdraw_1($1, $2, $3, $4)",
+        step.owner,
+        events,
+        REASON_CODES[reason],
+        now_ms,
     )
     step.withdrawn.add(rows)
 

@@ -18,6 +18,8 @@ class Settings:
     """A transaction-mode pooler stands in between: no prepared statement outlives its transaction."""
     lease_seconds: float = 6.0
     """How long a gateway that vanished still counts as present. Renewed by every commit, and three times as often."""
+    database_clock: bool = True
+    """Go by the database's clock, as all processes on it do. False: by the one that the store is given."""
     connect_seconds: float = 5.0
     statement_seconds: float = 30.0
     """A statement that takes longer is given up, here and (a little later) at the server."""

@@ -44,7 +44,9 @@ from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link, Target
 from hookstead.store.postgres.membership import Membership, require_fence
 from hookstead.store.postgres.migrate import LOCK
+from hookstead.store.postgres.news import News
 from hookstead.store.postgres.partitions import Calendar
+from hookstead.store.postgres.peers import PostgresPeers
 from hookstead.store.postgres.reader import Reader
 from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.writer import Writer
@@ -77,6 +79,16 @@ class PostgresStore:
         readers = [Link(where, settings, purpose="reader") for _ in range(settings.readers)]
         self._reader = Reader(readers, health=health)
         self._dropping = Dropping(self._links[2], owner=membership.owner, health=health)
+        self._peers = PostgresPeers(
+            membership,
+            Link(where, settings, purpose="looks"),
+            News(Link(where, settings, purpose="news"), me=membership.owner),
+            self._reader,
+            clock=clock,
+            in_line=self._writer.work,
+            health=health,
+            settings=settings,
+        )
         self._closing: asyncio.Future[None] | None = None
         self._writer.lane.start()
         self._claimer.lane.start()
@@ -87,8 +99,9 @@ class PostgresStore:
         return self._health.failure
 
     @property
-    def peers(self) -> None:
-        """One process at a time works on a database."""
+    def peers(self) -> PostgresPeers:
+        """The other processes on the database, and this one's part among them."""
+        return self._peers
 
     async def prepare(self) -> None:
         """Make the partitions of today and of the days ahead."""
@@ -107,6 +120,7 @@ class PostgresStore:
         if not events:
             return []
         outcomes: Sequence[Accepted | Duplicate | Clash] = await self._writer.accept(events)
+        self._peers.made(delivery.endpoint for event in events for delivery in event.deliveries)
         return outcomes
 
     async def record(self, attempts: Sequence[AttemptRecord], lanes: Mapping[EndpointKey, LaneState]) -> Sequence[int]:
@@ -147,7 +161,10 @@ class PostgresStore:
         if not rows:
             return RedeliveryRefusal.NOT_FOUND
         name, uid, erased = rows[0]
-        return RedeliveryRefusal.PAYLOAD_ERASED if erased else EndpointKey(name, uid)
+        if erased:
+            return RedeliveryRefusal.PAYLOAD_ERASED
+        self._peers.made([EndpointKey(name, uid)])
+        return EndpointKey(name, uid)
 
     async def erase_payload(
         self, event_id: str, *, now_ms: int, ended: Ended | None = None
@@ -157,16 +174,19 @@ class PostgresStore:
             return None
 
         async def run(connection: Any) -> retention.Withdrawn | None:
+            # Numbers before rows: what it does is told to the others by a number.
+            await connection.execute("SELECT FROM hookstead.numbering FOR UPDATE")
             seq = await connection.fetchval("SELECT seq FROM hookstead.events WHERE id = $1 FOR UPDATE", stored)
             if seq is None:
                 return None
-            step = retention.Step(connection, 1, 0)
+            step = retention.Step(connection, 1, 0, self._membership.owner)
             await retention.withdraw(step, [seq], reason=CancelReason.PAYLOAD_ERASED, now_ms=now_ms)
             return step.withdrawn
 
         withdrawn = await self._change(run)
         if withdrawn is None:
             return None
+        self._peers.made(withdrawn.touched)
         _tell(ended, withdrawn.ended)
         return sorted(withdrawn.touched)
 
@@ -176,9 +196,14 @@ class PostgresStore:
         await self._dropping.step(ages)
         withdrawn, more = await self._change(
             lambda connection: retention.expire(
-                connection, ages, limit=limit, slack_ms=self._settings.retention_slack_ms
+                connection,
+                ages,
+                owner=self._membership.owner,
+                limit=limit,
+                slack_ms=self._settings.retention_slack_ms,
             )
         )
+        self._peers.made(withdrawn.touched)
         _tell(ended, withdrawn.ended)
         return more
 
@@ -250,6 +275,7 @@ class PostgresStore:
     ) -> int:
         arguments = replays.advance_arguments(window, page, deliveries, now_ms=now_ms)
         rows = await self._writer.work(lambda: self._writer.commits.fetch(replays.ADVANCE, *arguments))
+        self._peers.made([window.endpoint] if rows[0][0] else [])
         return int(rows[0][0])
 
     async def finish_replay(self, uid: str, phase: ReplayPhase, *, now_ms: int) -> ReplayRow:
@@ -280,9 +306,14 @@ class PostgresStore:
     async def boot(self, *, recent_limit: int) -> Boot:
         await self._claimer.void()
         now_ms = self._clock.now_ms()
-        return await self._reader.in_one_snapshot(
-            lambda connection: booting.boot(connection, recent_limit=recent_limit, now_ms=now_ms)
-        )
+
+        async def read(connection: Any) -> tuple[Boot, int]:
+            boot = await booting.boot(connection, recent_limit=recent_limit, now_ms=now_ms)
+            return boot, int(await connection.fetchval("SELECT last FROM hookstead.numbering"))
+
+        boot, last = await self._reader.in_one_snapshot(read)
+        self._peers.booted(last)
+        return boot
 
     async def counts(self) -> Mapping[EndpointKey, EndpointCounts]:
         # In line with what is written: read beside it, they might show what its caller was not told yet.
@@ -334,6 +365,7 @@ class PostgresStore:
         await self._claimer.lane.close()
         await self._reader.close()
         await self._membership.leave()
+        await self._peers.close()
         for link in self._links:
             await link.close()
 

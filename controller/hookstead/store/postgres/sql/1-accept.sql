@@ -111,9 +111,9 @@ BEGIN
 
   IF cardinality(event_) > 0 THEN
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
-      payload_format, origin, in_order, created_ms, next_attempt_ms)
+      payload_format, origin, in_order, created_ms, next_attempt_ms, maker)
     SELECT seqs_[d.event] + d.place, d.id, seqs_[d.event], endpoint_ids_[d.endpoint], types_[d.event], 0, 0,
-      d.format, 0, true, at_[d.event], at_[d.event]
+      d.format, 0, true, at_[d.event], at_[d.event], owner_
     FROM unnest(event_, place_, delivery_ids_, endpoint_, formats_) AS d (event, place, id, endpoint, format)
     WHERE seqs_[d.event] > 0;
 

@@ -1,5 +1,16 @@
 -- What people and configuration ask for: cancellation, redelivery, erasure, a clock that went back.
 
+-- Lets the other members know. Whoever calls it holds the lock of `numbering`.
+CREATE FUNCTION hookstead.note_1(owner_ bigint, now_ bigint, endpoint_ids_ bigint[], made_ bigint, event_id_ bytea)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  last_ bigint;
+BEGIN
+  UPDATE hookstead.numbering SET last = greatest(last + 1, now_ << 10) RETURNING last INTO last_;
+  INSERT INTO hookstead.doings (seq, owner, endpoint_ids, made, event_id)
+  VALUES (last_, owner_, endpoint_ids_, made_, event_id_);
+END $$;
+
 -- Pending deliveries end as Cancelled. Returns those that did.
 CREATE FUNCTION hookstead.end_pending_1(seqs_ bigint[], reason_ smallint, now_ bigint)
 RETURNS TABLE (name text, uid text, id bytea) LANGUAGE plpgsql
@@ -75,6 +86,7 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  PERFORM FROM hookstead.numbering FOR UPDATE;
   -- The event is locked: neither an erasure nor the end of the delivery's retention comes in between.
   SELECT e.name, e.uid, v.data IS NULL INTO name, uid, erased
   FROM hookstead.events v, hookstead.endpoints e WHERE v.seq = found_.event_seq AND e.id = found_.endpoint_id
@@ -85,18 +97,24 @@ BEGIN
   IF NOT erased THEN
     INSERT INTO hookstead.requests (seq, endpoint_id, event_seq, due_ms)
     VALUES (found_.seq, found_.endpoint_id, found_.event_seq, now_) ON CONFLICT DO NOTHING;
+    PERFORM hookstead.note_1(owner_, now_, ARRAY[found_.endpoint_id], 0, NULL);
   END IF;
   RETURN NEXT;
 END $$;
 
--- Removes payloads for good and cancels what was pending. Returns the deliveries that this touched.
-CREATE FUNCTION hookstead.withdraw_1(events_ bigint[], reason_ smallint, now_ bigint)
+-- Removes payloads for good and cancels what was pending. Returns the deliveries that this touched. `owner_`: who lets
+-- the others know of it, under the lock of the numbers; NULL where nothing was to be sent any more.
+CREATE FUNCTION hookstead.withdraw_1(owner_ bigint, events_ bigint[], reason_ smallint, now_ bigint)
 RETURNS TABLE (name text, uid text, id bytea, cancelled boolean) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
   seqs_ bigint[];
+  found_ record;
 BEGIN
+  IF owner_ IS NOT NULL THEN
+    PERFORM FROM hookstead.numbering FOR UPDATE;
+  END IF;
   UPDATE hookstead.events v SET data = NULL, traceparent = NULL WHERE v.seq = ANY (events_);
   seqs_ := ARRAY(
     SELECT p.seq FROM unnest(events_) i
@@ -108,6 +126,19 @@ BEGIN
     CROSS JOIN LATERAL (SELECT * FROM hookstead.pending p WHERE p.event_seq = i AND p.origin = 2 OFFSET 0) p
     ORDER BY 1);
   PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
+  IF owner_ IS NOT NULL THEN
+    FOR found_ IN
+      SELECT v.id, t.endpoint_ids FROM (
+        SELECT x.event_seq, array_agg(DISTINCT x.endpoint_id) AS endpoint_ids FROM (
+          SELECT p.event_seq, p.endpoint_id FROM hookstead.pending p WHERE p.seq = ANY (seqs_)
+          UNION ALL
+          SELECT q.event_seq, q.endpoint_id FROM hookstead.requests q WHERE q.event_seq = ANY (events_)) x
+        GROUP BY 1 ORDER BY 1) t
+      CROSS JOIN LATERAL (SELECT * FROM hookstead.events v WHERE v.seq = t.event_seq OFFSET 0) v
+    LOOP
+      PERFORM hookstead.note_1(owner_, now_, found_.endpoint_ids, 0, found_.id);
+    END LOOP;
+  END IF;
   RETURN QUERY SELECT c.name, c.uid, c.id, true FROM hookstead.end_pending_1(seqs_, reason_, now_) c;
   RETURN QUERY
   WITH gone AS (
@@ -174,18 +205,18 @@ BEGIN
     RETURNING h.seq, h.id, h.event_seq, h.endpoint_id, h.type, h.attempt_count, h.payload_format, h.created_ms, i.due
   ), put AS (
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
-      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id)
+      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id, maker)
     SELECT d.seq, d.id, d.event_seq, d.endpoint_id, d.type, d.attempt_count, 0, d.payload_format, 2, false,
-      d.created_ms, d.due, replay_ FROM dead d
+      d.created_ms, d.due, replay_, owner_ FROM dead d
   )
   SELECT count(*) INTO rearmed_ FROM dead;
 
   last_ := greatest(last_, (now_ << 10) - 1);
   WITH made AS (
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
-      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id)
+      payload_format, origin, in_order, created_ms, next_attempt_ms, replay_id, maker)
     SELECT last_ + row_number() OVER (ORDER BY i.n), i.id, v.seq, endpoint_, v.type, 0, 0, i.format, 2, false, now_,
-      i.due, replay_
+      i.due, replay_, owner_
     FROM unnest(event_ids_, ids_, rearm_, formats_, due_) WITH ORDINALITY AS i (event, id, rearm, format, due, n)
     CROSS JOIN LATERAL (
       SELECT * FROM hookstead.events v WHERE v.id = i.event AND v.data IS NOT NULL OFFSET 0) v
@@ -206,6 +237,9 @@ BEGIN
     VALUES (endpoint_, made_, made_ + rearmed_, -rearmed_)
     ON CONFLICT (endpoint_id) DO UPDATE SET accepted = c.accepted + excluded.accepted,
       pending = c.pending + excluded.pending, dead_lettered = c.dead_lettered + excluded.dead_lettered;
+  END IF;
+  IF rearmed_ > 0 THEN
+    PERFORM hookstead.note_1(owner_, now_, ARRAY[endpoint_], rearmed_, NULL);
   END IF;
   UPDATE hookstead.replays SET position = position_, selecting = selecting_, selected = selected + made_ + rearmed_
   WHERE id = replay_;

@@ -9,11 +9,16 @@ CREATE TABLE hookstead.numbering (
 ) WITH (fillfactor = 10);
 INSERT INTO hookstead.numbering DEFAULT VALUES;
 
--- One row per gateway process: its lease, and the last of its batches that was committed.
+-- One row per process: its lease, the last of its batches that was committed, and whether it takes slots.
 CREATE TABLE hookstead.members (
   owner bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, lease_until timestamptz NOT NULL,
-  batch bigint NOT NULL DEFAULT 0, result bigint
+  batch bigint NOT NULL DEFAULT 0, result bigint, ready boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
+
+-- Who delivers for which lot of endpoints. A slot is free or has a member; `term` counts its owners.
+CREATE TABLE hookstead.slots (slot smallint PRIMARY KEY, owner bigint, term bigint NOT NULL DEFAULT 0)
+WITH (fillfactor = 20);
+INSERT INTO hookstead.slots (slot) SELECT generate_series(0, 255);
 
 -- The last claiming statement of each member: a row of its own, so that claims do not wait for commits.
 CREATE TABLE hookstead.claimers (owner bigint PRIMARY KEY, ticket bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);
@@ -40,7 +45,7 @@ CREATE TABLE hookstead.pending (
   seq bigint PRIMARY KEY, id bytea NOT NULL UNIQUE, event_seq bigint NOT NULL, endpoint_id bigint NOT NULL,
   type text NOT NULL, attempt_count integer NOT NULL, schedule_position integer NOT NULL,
   payload_format smallint NOT NULL, origin smallint NOT NULL, in_order boolean NOT NULL, created_ms bigint NOT NULL,
-  next_attempt_ms bigint NOT NULL, replay_id bigint
+  next_attempt_ms bigint NOT NULL, replay_id bigint, maker bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX pending_due ON hookstead.pending (endpoint_id, next_attempt_ms, seq);
@@ -77,6 +82,14 @@ CREATE TABLE hookstead.claims (
   seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, owner bigint NOT NULL, manual boolean NOT NULL,
   ticket bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- What members did for others to know of, beside new deliveries, whose rows say it by `seq` and `maker`: manual
+-- requests, dead letters that are pending again (`made`), payloads that are gone (`event_id`). Numbered in one line with
+-- deliveries, so that whoever has seen a number has seen all before it. Kept for an hour.
+CREATE TABLE hookstead.doings (
+  seq bigint PRIMARY KEY, owner bigint NOT NULL, endpoint_ids bigint[] NOT NULL, made bigint NOT NULL DEFAULT 0,
+  event_id bytea
+);
 
 CREATE TABLE hookstead.replays (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uid text NOT NULL UNIQUE, name text NOT NULL, phase text NOT NULL,

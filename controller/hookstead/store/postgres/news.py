@@ -1,0 +1,114 @@
+"""Hints between the processes on one database: LISTEN and NOTIFY on a connection of their own that comes back.
+
+A hint may be lost, with a connection or behind a transaction-mode pooler, where there are none at all: whoever waits
+for news has a time-out. Hints that come close together are one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import Any, Final
+
+import asyncpg
+
+from hookstead.store.postgres.link import Link
+
+CHANNEL: Final = "hookstead"
+EVERYBODY: Final = "*"
+_DEBOUNCE_SECONDS: Final = 0.01
+_PAUSE_SECONDS: Final = 0.02
+"""At least so long from one return of `wait` for a hint to the next: a look costs as much as a few events."""
+_CHECK_SECONDS: Final = 15.0
+"""How often a connection on which nothing happens is asked whether it is still there."""
+_BACKOFF_SECONDS: Final = 0.05
+_BACKOFF_LIMIT: Final = 2.0
+_NAMED: Final = 100
+"""Members that one hint names at most; beyond it, it is for everybody. A payload has 8,000 bytes."""
+
+log = logging.getLogger(__name__)
+
+
+class News:
+    """Made on the store's loop; nothing is connected before the first `wait`."""
+
+    def __init__(self, link: Link, *, me: int) -> None:
+        self._link = link
+        self._me = str(me)
+        self._heard = asyncio.Event()
+        self._to_tell: set[str] = set()
+        self._awake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._returned = 0.0
+
+    async def wait(self, *, timeout_seconds: float) -> None:
+        """Until somebody told something, or the time is up."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout_seconds
+        if self._closed or self._link.pooled:
+            await asyncio.sleep(timeout_seconds)
+            return
+        if self._task is None:
+            self._task = loop.create_task(self._run(), name="hookstead store news")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                await self._heard.wait()
+                await asyncio.sleep(self._returned + _PAUSE_SECONDS - loop.time())
+        self._heard.clear()
+        self._returned = loop.time()
+
+    def tell(self, owners: Iterable[int] | None) -> None:
+        """A hint to these members, or to all, soon. Where there is no connection, none."""
+        if self._task is None or self._closed:
+            return
+        self._to_tell.update([EVERYBODY] if owners is None else map(str, owners))
+        if self._to_tell:
+            self._awake.set()
+
+    # ---------------------------------------------------------------------------------------------- the connection's
+
+    async def _run(self) -> None:
+        wait = _BACKOFF_SECONDS
+        while True:
+            try:
+                async with self._link.direct() as connection:
+                    wait = _BACKOFF_SECONDS
+                    await self._serve(connection)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.info("no hints for a moment", extra={"action": "listen", "error": str(error)})
+            self._to_tell.clear()
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _BACKOFF_LIMIT)
+
+    async def _serve(self, connection: Any) -> None:
+        connection.add_termination_listener(lambda _: self._awake.set())
+        await connection.add_listener(CHANNEL, self._hear)
+        self._heard.set()  # what was told while nobody listened
+        while not connection.is_closed():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self._awake.wait()
+            self._awake.clear()
+            if not self._to_tell:
+                await connection.execute("SELECT 1")
+                continue
+            await asyncio.sleep(_DEBOUNCE_SECONDS)
+            told, self._to_tell = self._to_tell, set()
+            whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
+
+    def _hear(self, connection: Any, pid: int, _: str, whom: object) -> None:
+        named = str(whom)
+        if pid != connection.get_server_pid() and (named == EVERYBODY or self._me in named.split(",")):
+            self._heard.set()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._link.close()
