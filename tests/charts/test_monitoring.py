@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 
 from charts.helm import ENVIRONMENT, of_kind, template
-from charts.test_render import EVERYTHING
+from charts.test_render import EVERYTHING, POSTGRESQL
 from contract.processes import ask
 from hookstead.cli.kubectl_hooks import MODULES
 from hookstead.delivery.intake import RefusalKind
@@ -161,6 +161,20 @@ def test_thresholds_are_values() -> None:
     by_name = {one["alert"]: one["expr"] for one in rule["spec"]["groups"][0]["rules"]}
     assert by_name["HooksteadEndpointFails"].endswith("> 20")
     assert by_name["HooksteadBacklog"].endswith("> 2000000")
+    assert by_name["HooksteadDeliveriesWait"].endswith("> 7")
+
+
+def test_nobody_is_told_to_watch_a_volume_that_there_is_not() -> None:
+    values = {**POSTGRESQL, "monitoring": {"rules": {"enabled": True}}}
+    (rule,) = of_kind(template(values=values), "PrometheusRule")
+    names = {one["alert"] for one in rule["spec"]["groups"][0]["rules"]}
+    assert names == {one["alert"] for one in _rules()} - {"HooksteadVolumeFills"}
+
+
+def test_what_each_gateway_tells_of_the_whole_store_is_not_summed_up_over_gateways() -> None:
+    for where, expression in expressions():
+        if "hookstead_deliveries{" in expression:
+            assert "max by (endpoint)" in expression, where
 
 
 def test_dashboards_of_two_environments_do_not_displace_each_other() -> None:

@@ -82,7 +82,7 @@ EVERYTHING: Final[dict[str, Any]] = {
     },
     "monitoring": {
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-        "rules": {"enabled": True, "failedPercent": 20, "pendingDeliveries": 2_000_000},
+        "rules": {"enabled": True, "failedPercent": 20, "pendingDeliveries": 2_000_000, "queueAgeSeconds": 7},
         "dashboard": {"enabled": True},
     },
     "tests": {"endpoint": "audit", "data": {"n": 12345678}},
@@ -302,6 +302,7 @@ def test_no_value_can_hold_a_secret() -> None:
         ({"networkPolicy": {"enabled": "yes"}}, "/networkPolicy/enabled"),
         ({"networkPolicy": {"gateway": {"from": [{}]}}}, "from"),
         ({"monitoring": {"rules": {"failedPercent": 0}}}, "failedPercent"),
+        ({"monitoring": {"rules": {"queueAgeSeconds": 0}}}, "queueAgeSeconds"),
         ({"monitoring": {"serviceMonitor": {"interval": "30"}}}, "interval"),
         ({"image": {"tag": "a b"}}, "tag"),
         ({"image": {"digest": "sha256:1"}}, "digest"),
