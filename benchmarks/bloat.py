@@ -140,7 +140,7 @@ async def run(server: PostgresServer, options: argparse.Namespace) -> None:
         f"{options.events:,} events in {seconds:.0f} s; {(postgres_cpu(server) - cpu) / options.events * 1e6:.0f} µs of"
         " server CPU each, vacuum included"
     )
-    await asyncio.sleep(2)
+    await asyncio.sleep(12)  # statistics of idle connections lag by ten
     await show(server, name, options.events, work.peaks)
     print(await store.check() or "check: all is well")
     await store.close()

@@ -38,6 +38,7 @@ class Measured:
     server_us: float
     wal_bytes: float
     commits: float
+    parts: dict[str, float]
     other: dict[int, int]
 
 
@@ -96,6 +97,7 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
         await count.reaches(WARM_UP)
         await asyncio.sleep(2)
         log = await wal(here)
+        parts = await here.server_parts()
         cpu, started = (here.gateway_cpu(), here.server_cpu()), time.perf_counter()
         statuses = await publish(here, (bodies(number) for number in range(events)), options.connections)
         accepted = time.perf_counter() - started
@@ -103,7 +105,8 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
         seconds = time.perf_counter() - started
         await asyncio.sleep(1)  # what is not recorded yet
         costs = here.gateway_cpu() - cpu[0], here.server_cpu() - cpu[1]
-        await asyncio.sleep(1)  # the server's statistics lag
+        ended = await here.server_parts()
+        await asyncio.sleep(12)  # statistics of idle connections lag by ten
         size, commits = await wal(here)
     receiver.close()
     return Measured(
@@ -113,6 +116,7 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
         server_us=costs[1] / events * 1e6,
         wal_bytes=(size - log[0]) / events,
         commits=(commits - log[1]) / events,
+        parts={name: (seconds - parts.get(name, 0.0)) / events * 1e6 for name, seconds in ended.items()},
         other={status: number for status, number in statuses.items() if status != 202},
     )
 
@@ -121,7 +125,9 @@ def median(rounds: list[Measured]) -> Measured:
     """Of each figure."""
     figures = ("rate", "accept_rate", "gateway_us", "server_us", "wal_bytes", "commits")
     other = {status: number for one in rounds for status, number in one.other.items()}
+    names = {name for one in rounds for name in one.parts}
     return Measured(
+        parts={name: statistics.median(one.parts.get(name, 0.0) for one in rounds) for name in names},
         **{name: statistics.median(getattr(one, name) for one in rounds) for name in figures},
         other=other,
     )
@@ -164,6 +170,9 @@ def show(cases: list[tuple[str, PostgresServer | None, int]], found: list[Measur
             f" {one.server_us:>12.0f} {1e6 / one.gateway_us:>9.0f} {found[0].gateway_us / one.gateway_us:>7.0%}"
             f" {one.wal_bytes:>8.0f} {one.commits:>8.2f}  {one.other or ''}"
         )
+        if one.parts:
+            parts = sorted(one.parts.items(), key=lambda part: -part[1])
+            print("  of which", ", ".join(f"{name} {cost:.0f}" for name, cost in parts if cost >= 0.5))
 
 
 if __name__ == "__main__":

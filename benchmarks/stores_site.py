@@ -6,6 +6,7 @@ Everything listens on loopback. Started from the main thread, stopped when the b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -88,6 +89,20 @@ class Place:
     def server_cpu(self) -> float:
         """Seconds of the whole PostgreSQL so far, its background processes and those that ended included."""
         return 0.0 if self.server is None else postgres_cpu(self.server)
+
+    async def server_parts(self) -> dict[str, float]:
+        """Seconds of each kind of PostgreSQL's processes that live, so far; a gateway's by what it is for."""
+        parts: dict[str, float] = {}
+        if self.server is not None:
+            rows = await self.ask(
+                "SELECT pid, coalesce(nullif(application_name, ''), backend_type) FROM pg_stat_activity"
+            )
+            names = {pid: name.removeprefix("hookstead ") for pid, name in rows}
+            for pid in _children(self.server.pid):
+                with contextlib.suppress(OSError):  # it ended just now
+                    name = names.get(pid, "other")
+                    parts[name] = parts.get(name, 0.0) + cpu_seconds(pid)
+        return parts
 
 
 @asynccontextmanager
