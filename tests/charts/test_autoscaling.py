@@ -168,7 +168,7 @@ async def _prepare(server: PostgresServer) -> str:
     ("endpoints", "expected"),
     [
         ((), 0),
-        # Hours since the last success (None: never had one), seconds since the oldest is due (None: nothing is pending).
+        # Hours since the last success (None: never), seconds since the oldest is due (None: nothing is pending).
         (((0, None),), 0),
         (((0, 30),), 30),
         # What falls due in the future is not late.
