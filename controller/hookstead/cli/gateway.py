@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hookstead.cli import outcome
 from hookstead.cli.flags import Arity, Command, Flag, UsageError, address, whole
 from hookstead.cli.outcome import CommandError
 from hookstead.cli.serving import (
@@ -21,6 +23,7 @@ from hookstead.cli.serving import (
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from hookstead.gateway.options import GatewayOptions
     from hookstead.operator.access import Access
@@ -125,6 +128,15 @@ COMMAND: Final = Command(
         ),
         size("max-event-bytes", minimum=64 * 1024, default=MIB, help_text="the largest event"),
         size("max-batch-bytes", minimum=64 * 1024, default=16 * MIB, help_text="the largest batch"),
+        Flag(
+            name="processes",
+            metavar="N",
+            parse=whole(minimum=1, maximum=256, unit="processes"),
+            default=1,
+            default_text="1",
+            help="processes that share the port of --listen, for a host with many cores; each has an admin and an "
+            "internal port of its own, counted up from those given. Needs a PostgreSQL store",
+        ),
         LOG_FORMAT,
     ),
 )
@@ -132,17 +144,37 @@ COMMAND: Final = Command(
 
 def run(given: argparse.Namespace) -> int:
     """Serve until a signal; 0 after a drain."""
-    from hookstead.gateway import process
     from hookstead.gateway.logs import LogFormat, configure
-    from hookstead.gateway.options import OptionsError
+    from hookstead.gateway.processes import numbered, serve_many
 
     configure(LogFormat(given.log_format))
+    options = _options(given)
+    if given.processes == 1:
+        return _serve(options)
+    with _explaining():
+        shares = [numbered(options, number) for number in range(given.processes)]
+    return serve_many(len(shares), lambda number, lifeline: outcome.run(lambda: _serve(shares[number], lifeline)))
+
+
+def _serve(options: GatewayOptions, lifeline: int | None = None) -> int:
+    """One process. Raises UsageError, CommandError."""
+    from hookstead.gateway import process
+
     try:
-        return process.run(process.serve(_options(given)))
-    except OptionsError as problem:
-        raise UsageError(f"hookstead gateway: {problem}\nSee 'hookstead gateway --help'.") from problem
+        with _explaining():
+            return process.run(process.serve(options, lifeline=lifeline))
     except process.StartError as problem:
         raise CommandError(str(problem)) from problem
+
+
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
+    from hookstead.gateway.options import OptionsError
+
+    try:
+        yield
+    except OptionsError as problem:
+        raise UsageError(f"hookstead gateway: {problem}\nSee 'hookstead gateway --help'.") from problem
 
 
 def _options(given: argparse.Namespace) -> GatewayOptions:

@@ -7,7 +7,7 @@ dated by the look that found it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -38,6 +38,7 @@ class Source(Protocol):
     def config(self) -> DeliveryConfig | None: ...
     @property
     def running(self) -> Running: ...
+    async def look_up(self, *, endpoints: Collection[str] | None = (), replays: Collection[str] = ()) -> None: ...
     def endpoint_report(self, name: str) -> EndpointReport | None: ...
     def replay_report(self, uid: str) -> ReplayReport | None: ...
     def channel_activity(self) -> tuple[NamedActivity, ...]: ...
@@ -77,17 +78,24 @@ class Objects:
     async def endpoints(self, request: Request) -> Response:
         """`GET /v1/endpoints`"""
         config = self._config()
-        return self._list(request, config.endpoints, lambda one: self._endpoint(config, one))
+        return await self._list(
+            request,
+            config.endpoints,
+            lambda one: self._endpoint(config, one),
+            before=lambda page: self.source.look_up(endpoints=[one.identity.name for one in page]),
+        )
 
     async def endpoint(self, request: Request) -> Response:
         """`GET /v1/endpoints/{name}`"""
         config = self._config()
-        return json_response(self._endpoint(config, _find(request, config.endpoints, "WebhookEndpoint")))
+        endpoint = _find(request, config.endpoints, "WebhookEndpoint")
+        await self.source.look_up(endpoints=[endpoint.identity.name])
+        return json_response(self._endpoint(config, endpoint))
 
     async def channels(self, request: Request) -> Response:
         """`GET /v1/channels`"""
         config, show = self._channel_view()
-        return self._list(request, config.channels, show)
+        return await self._list(request, config.channels, show)
 
     async def channel(self, request: Request) -> Response:
         """`GET /v1/channels/{name}`"""
@@ -97,7 +105,7 @@ class Objects:
     async def event_types(self, request: Request) -> Response:
         """`GET /v1/event-types`"""
         config, show = self._event_type_view()
-        return self._list(request, config.event_types, show)
+        return await self._list(request, config.event_types, show)
 
     async def event_type(self, request: Request) -> Response:
         """`GET /v1/event-types/{name}`"""
@@ -107,12 +115,19 @@ class Objects:
     async def replays(self, request: Request) -> Response:
         """`GET /v1/replays`"""
         config, show = self._replay_view()
-        return self._list(request, config.replays, show)
+        return await self._list(
+            request,
+            config.replays,
+            show,
+            before=lambda page: self.source.look_up(replays=[one.identity.uid for one in page]),
+        )
 
     async def replay(self, request: Request) -> Response:
         """`GET /v1/replays/{name}`"""
         config, show = self._replay_view()
-        return json_response(show(_find(request, config.replays, "WebhookReplay")))
+        replay = _find(request, config.replays, "WebhookReplay")
+        await self.source.look_up(replays=[replay.identity.uid])
+        return json_response(show(replay))
 
     def _config(self) -> DeliveryConfig:
         config = self.source.config
@@ -148,6 +163,7 @@ class Objects:
         return self._size
 
     async def _count_endpoints(self, config: DeliveryConfig) -> statuses.EndpointCounts:
+        await self.source.look_up(endpoints=None)
         ready = active = failing = 0
         for index, endpoint in enumerate(config.endpoints):
             if index % _BREATH == _BREATH - 1:
@@ -258,13 +274,21 @@ class Objects:
             self._before.pop(next(iter(self._before)))
         self._before[key] = status
 
-    def _list(
-        self, request: Request, objects: Sequence[Object], show: Callable[[Object], Mapping[str, Any]]
+    async def _list(
+        self,
+        request: Request,
+        objects: Sequence[Object],
+        show: Callable[[Object], Mapping[str, Any]],
+        *,
+        before: Callable[[Sequence[Object]], Awaitable[None]] | None = None,
     ) -> Response:
+        """A page. `before` is given its objects, to find out what is to be shown of them."""
         given = Parameters(request, _PAGING)
         limit = given.limit()
         rest = _after(request.path, newest_first(objects), given.cursor())
         more = len(rest) > limit
+        if before is not None:
+            await before(rest[:limit])
         items = [show(one) for one in rest[:limit]]
         return json_response({"items": items, "nextCursor": _cursor(request.path, rest[limit - 1]) if more else None})
 

@@ -52,6 +52,7 @@ class GatewayOptions:
     `min_free_bytes` None: the larger of 256 MiB and a tenth of the disk. `resolver`: name servers, as
     `egress.resolver.parse_server` gives them; none means those of the system. `api_server` is asked under `kubernetes`.
     `replays_come_back`: a deleted replay may return under its old uid, after any time (in `dev`).
+    `share_port`: other processes of this host take connections on the same public port.
     `store_patience_seconds`: for how long a database that does not answer at the start is tried.
     """
 
@@ -78,6 +79,7 @@ class GatewayOptions:
     max_batch_bytes: int = 16 * MIB
     replays_come_back: bool = False
     store_patience_seconds: float = PATIENCE_SECONDS
+    share_port: bool = False
 
     @property
     def local_only(self) -> bool:

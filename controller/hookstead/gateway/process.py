@@ -179,7 +179,7 @@ class GatewayProcess:
         tls = self._secret.tls if server is self.internal else None
         self._servers.append(server)
         try:
-            await server.bind(address, tls=tls)
+            await server.bind(address, tls=tls, shared=server is self.public and self.options.share_port)
         except OSError as error:
             # asyncio repeats the address in `strerror`.
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
@@ -305,18 +305,37 @@ class GatewayProcess:
             await self._store.close()
 
 
-async def serve(options: GatewayOptions) -> int:
+async def serve(options: GatewayOptions, *, lifeline: int | None = None) -> int:
     """The whole life of `hookstead gateway`; the exit code: 1 where its store failed.
 
+    `lifeline`: a file descriptor that becomes readable when the process that began this one is gone: this one stops.
     Raises OptionsError, StartError.
     """
     process = GatewayProcess(options)
-    with stopping_signals(process):
+    with stopping_signals(process), _tied(process, lifeline):
         if not await _started(process):
             return 0
         await process.wait()
         await process.drain_and_stop()
     return 0 if process.failure is None else 1
+
+
+@contextlib.contextmanager
+def _tied(process: GatewayProcess, lifeline: int | None) -> Iterator[None]:
+    if lifeline is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def cut() -> None:
+        loop.remove_reader(lifeline)  # it stays readable, and to be asked twice is to hurry
+        process.request_stop()
+
+    loop.add_reader(lifeline, cut)
+    try:
+        yield
+    finally:
+        loop.remove_reader(lifeline)
 
 
 async def _started(process: GatewayProcess) -> bool:

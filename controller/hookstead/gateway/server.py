@@ -58,12 +58,21 @@ class HttpServer:
         await self.bind(address, tls=tls)
         await self.serve()
 
-    async def bind(self, address: Address, *, tls: ssl.SSLContext | None = None) -> None:
-        """Take the address; who connects waits until `serve`. Raises OSError when it cannot be had."""
+    async def bind(self, address: Address, *, tls: ssl.SSLContext | None = None, shared: bool = False) -> None:
+        """Take the address; who connects waits until `serve`. Raises OSError when it cannot be had.
+
+        `shared`: other processes may take it too, and the system divides the connections (SO_REUSEPORT).
+        """
         host, port = address
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._gate), host or None, port, ssl=tls, backlog=1024, start_serving=False
+            lambda: Connection(self._gate),
+            host or None,
+            port,
+            ssl=tls,
+            backlog=1024,
+            reuse_port=shared or None,
+            start_serving=False,
         )
         self._sweeper = loop.create_task(self._sweep(), name="connection sweep")
 

@@ -1,0 +1,114 @@
+"""Several gateway processes on one host: forked before anything runs, stopped together, ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+from typing import Final, NoReturn
+
+from hookstead.gateway.options import GatewayOptions, OptionsError
+from hookstead.gateway.server import Address
+
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def numbered(options: GatewayOptions, number: int) -> GatewayOptions:
+    """The options of one of several: the public port is shared, the others count up from the first's.
+
+    Raises OptionsError where they cannot be shared.
+    """
+    if options.store.startswith("sqlite:"):
+        raise OptionsError("--processes: one process owns an SQLite store; several need --store postgresql://…")
+    if options.listen[1] == 0:
+        raise OptionsError("--processes: --listen needs a port that all of them can share, found 0")
+    internal = options.internal_listen
+    return replace(
+        options,
+        share_port=True,
+        admin_listen=_counted(options.admin_listen, number),
+        internal_listen=None if internal is None else _counted(internal, number),
+    )
+
+
+def _counted(address: Address, number: int) -> Address:
+    host, port = address
+    return host, port + number if port else 0
+
+
+def serve_many(count: int, serve: Callable[[int, int], int]) -> int:
+    """Run `serve(number, lifeline)` in `count` processes until a signal, or until one of them ends by itself.
+
+    The lifeline is a file descriptor that becomes readable when this process is gone. Signals are passed on. Returns
+    the first exit code that is not 0, or 0.
+    """
+    lifeline, kept = os.pipe()
+    children: dict[int, int] = {}
+    stopping = False
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        _send(children, number)
+
+    before = {number: signal.signal(number, stop) for number in _STOPS}
+    try:
+        # Until all are known; and until a child has no handler of ours any more.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        for number in range(count):
+            children[_fork(number, lifeline, kept, serve)] = number
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        code = 0
+        while children:
+            pid, status = os.wait()
+            if children.pop(pid, None) is None:
+                continue
+            ended = os.waitstatus_to_exitcode(status)
+            if not (stopping and -ended in _STOPS):  # asked to stop before it could listen to it
+                code = code or abs(ended)
+            if not stopping:
+                stopping, code = True, code or 1
+                _send(children, signal.SIGTERM)
+        return code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(lifeline)
+        os.close(kept)
+
+
+def _send(children: dict[int, int], number: int) -> None:
+    for pid in tuple(children):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _fork(number: int, lifeline: int, kept: int, serve: Callable[[int, int], int]) -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _child(number, lifeline, kept, serve)
+    return pid
+
+
+def _child(number: int, lifeline: int, kept: int, serve: Callable[[int, int], int]) -> NoReturn:
+    """Never returns into the parent's frames."""
+    code = 1
+    try:
+        for one in _STOPS:
+            signal.signal(one, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        os.close(kept)
+        code = serve(number, lifeline)
+    except BaseException:  # noqa: BLE001 - whatever it is: the frames above are the parent's
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(Exception):  # whoever read our output may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
