@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from cluster.apiserver import ApiServer
 from cluster.fake_gateway import FakeGateway
 from cluster.operator_fixtures import World, endpoint, environment, eventually, keyed, secret, world
-from cluster.status_journal import StatusJournal, status_journal
+from cluster.status_journal import Entry, StatusJournal, status_journal
+from hookstead.config.report import EndpointActivity, EndpointReport, Running
+from hookstead.resources.conditions import Reason
 
 ENDPOINT: Final = "WebhookEndpoint"
-SECONDS: Final = 16.0
-SETTLED_SECONDS: Final = 5.0
-"""For so long after a gateway has come a status may not know of it yet."""
+SECONDS: Final = 12.0
+SETTLED_SECONDS: Final = 1.0
+"""For so long after a gateway has come a status that is written may not know of it yet."""
 LATE_SECONDS: Final = 60.0
 
 
@@ -60,6 +63,10 @@ class Pod:
             },
         )
 
+    def delete(self) -> None:
+        self.live[-1].append(time.monotonic())
+        self.here.server.request("DELETE", f"{self.path}/{self.name}")
+
     def turn(self, *, ready: bool) -> None:
         if ready == self.is_live:
             return
@@ -87,12 +94,19 @@ class Pod:
 
 
 def lies(journal: StatusJournal, pods: list[Pod]) -> list[str]:
-    """Each time that a status said Programmed of a generation which a live gateway did not run."""
+    """Each time that a status was written which said Programmed of a generation that a live gateway did not run.
+
+    What stands in an object while something else of it is edited was true when it was written, and has its time to
+    follow: two seconds for the gateways to answer, ten between two transitions.
+    """
     found = []
+    stood: dict[tuple[str, str], Any] = {}
     for entry in journal.seen():
         kind, name = entry.key
-        said = {item["type"]: item for item in entry.body["status"].get("conditions") or ()}.get("Programmed")
-        if kind != ENDPOINT or entry.event == "DELETED" or said is None or said["status"] != "True":
+        status = entry.body["status"]
+        written, stood[entry.key] = status != stood.get(entry.key), status
+        said = {item["type"]: item for item in status.get("conditions") or ()}.get("Programmed")
+        if kind != ENDPOINT or entry.event == "DELETED" or not written or said is None or said["status"] != "True":
             continue
         found += [
             f"{name}: Programmed of {said['observedGeneration']} at {entry.at:.2f} while {pod.name} ran "
@@ -140,14 +154,77 @@ def test_programmed_is_never_said_of_what_a_live_gateway_does_not_run(
         for pod in pods:
             pod.gateway.frozen = False
             pod.turn(ready=True)
+        eventually("all run the same in the end", partial(alike, gateways), seconds=30)
         for index in range(6):
             here.expect(ENDPOINT, f"e{index}", seconds=30, Ready=("True", "Ready"), Programmed=("True", "Programmed"))
         assert lies(journal, pods) == [], here.operators[0].log.read_text()
         assert journal.faults() == []
-        hashes = {pod.gateway.running.hash for pod in pods}
-        assert len(hashes) == 1, "all run the same in the end"
         said = sum(1 for entry in journal.seen() if entry.key[0] == ENDPOINT)
         record_property("tally", ["statuses that said Programmed truly, with gateways coming and going", said, said])
+
+
+def view(succeeded: int, **fields: Any) -> EndpointReport:
+    """What the owner of endpoint `a` tells; each attempt is a second."""
+    at = f"2026-01-01T00:00:{succeeded:02}Z"
+    activity = EndpointActivity(succeeded=succeeded, last_attempt_time=at, last_success_time=at)
+    return EndpointReport(name="a", uid=fields.pop("uid"), activity=activity, **fields)
+
+
+def test_a_rolling_restart_flips_no_condition_and_loses_no_activity(here: World) -> None:
+    """A pod more joins before each one that leaves, and the endpoint goes from owner to owner."""
+    here.apply(secret("hookstead-internal", labels={}, token="given"))
+    with ExitStack() as stack, status_journal(here.server, here.namespace) as journal:
+        gateways = [here.gateway, *(FakeGateway() for _ in range(3))]
+        for number, gateway in enumerate(gateways):
+            if number:
+                stack.callback(gateway.start().stop)
+            gateway.running = Running(instance=f"g{number}", version="9.9.9" if number < 2 else "10.0.0")
+        pods = [Pod(here, f"gw-{number}", gateway) for number, gateway in enumerate(gateways)]
+        for pod in pods:
+            pod.create()
+        here.start_operator(gateway_selector="app=gateway")
+        here.apply(environment(), endpoint("a"))
+        for pod in pods[:2]:
+            pod.turn(ready=True)
+        here.expect(ENDPOINT, "a", seconds=20, Ready=("True", "Ready"))
+        uid = here.get(ENDPOINT, "a")["metadata"]["uid"]
+        gateways[0].report_endpoint(view(1, uid=uid))
+        eventually("activity", lambda: here.status(ENDPOINT, "a").get("activity", {}).get("succeeded") == 1)
+        eventually("both count", lambda: replicas(here) == 2, seconds=20)
+        begins = time.monotonic()
+        leaving: list[Callable[[], None]] = [pods[0].delete, partial(pods[1].turn, ready=False)]
+        for number, leave in enumerate(leaving):
+            pods[number + 2].turn(ready=True)
+            eventually("it is caught up", partial(alike, gateways[: number + 3]))
+            gateways[number].report_endpoint(view(number + 2, uid=uid))
+            gateways[number].report_endpoint(EndpointReport(name="a", uid=uid, owner=False))
+            leave()
+            gateways[number + 1].report_endpoint(view(number + 2, uid=uid))
+        gateways[2].report_endpoint(view(9, uid=uid, held=Reason.CIRCUIT_OPEN))
+        here.expect(ENDPOINT, "a", Active=("False", "CircuitOpen"), Healthy=("True", "Succeeding"))
+        eventually(
+            "the new ones count",
+            lambda: (
+                here.status("WebhookEnvironment", "default")["gateway"]
+                == {"replicas": 2, "programmedReplicas": 2, "version": "10.0.0"}
+            ),
+            seconds=30,
+        )
+        entries = [entry for entry in journal.seen() if entry.at > begins and entry.key == (ENDPOINT, "a")]
+        assert {said(entry, "Programmed") for entry in entries} == {"True"}
+        counts = [entry.body["status"]["activity"]["succeeded"] for entry in entries]
+        assert counts == sorted(counts)
+        assert counts[-1] == 9
+        assert journal.faults() == []
+
+
+def alike(gateways: list[FakeGateway]) -> bool:
+    return len({gateway.running.hash for gateway in gateways}) == 1
+
+
+def said(entry: Entry, condition: str) -> str | None:
+    known = {item["type"]: item["status"] for item in entry.body["status"].get("conditions") or ()}
+    return known.get(condition)
 
 
 def replicas(here: World) -> int:

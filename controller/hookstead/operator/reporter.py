@@ -165,18 +165,31 @@ class Reporter:
                     self.look_at(keys[count:])  # by the newer pass
                     return
 
-    def _want(self, key: Key, view: View, fleet: Fleet, *, settled: bool) -> None:
+    def _want(self, key: Key, view: View, fleet: Fleet, *, settled: bool) -> bool:
+        """Compute what the object's status should be; whether that may be something else than before."""
         wanted = self._statuses.wanted(key, view, fleet=fleet, settled=settled, now=self._now())
-        if wanted is not None:
-            self._scheduler.want(
-                wanted.key,
-                uid=wanted.uid,
-                desired=wanted.status,
-                written=wanted.written,
-                settled=wanted.settled,
-                now=self._monotonic(),
-            )
-            self._ready.set()
+        if wanted is None:
+            return False
+        self._scheduler.want(
+            wanted.key,
+            uid=wanted.uid,
+            desired=wanted.status,
+            written=wanted.written,
+            settled=wanted.settled,
+            now=self._monotonic(),
+        )
+        self._ready.set()
+        return True
+
+    def _want_as_of_now(self, key: Key) -> bool:
+        """As `_want`, by the last pass and the gateways of this moment."""
+        if self._view is None:
+            return False
+        fleet = self._fleet()
+        if not self._want(key, self._view, fleet, settled=self._believes(fleet)):
+            return False
+        self._some[key] = None  # by what `_seen` does not know of: it is compared again after the next change
+        return True
 
     def _believes(self, fleet: Fleet) -> bool:
         """Whether a missing gateway is a fact: not right after the start, and not for a moment between two pods."""
@@ -202,8 +215,12 @@ class Reporter:
         while True:
             self._ready.clear()
             now = self._monotonic()
-            write = self._scheduler.take(now)
-            if write is not None:
+            # A gateway may have come since it was computed, and ten thousand take a while to be computed again.
+            while (key := self._scheduler.next_key(now)) is not None:
+                if self._want_as_of_now(key):
+                    continue
+                write = self._scheduler.take(now)
+                assert write is not None, "there was one a moment ago"
                 return write
             due = self._scheduler.next_at(now)
             try:
@@ -252,10 +269,9 @@ class Reporter:
             if version >= entry.resource_version:
                 entry.resource_version = version
                 entry.status = status
-        if self._view is not None and self._scheduler.overtaken(write):
+        if self._scheduler.overtaken(write):
             # What was computed meanwhile knew nothing of this write: its conditions would seem to be younger.
-            fleet = self._fleet()
-            self._want(write.key, self._view, fleet, settled=self._believes(fleet))
+            self._want_as_of_now(write.key)
         self._scheduler.succeeded(write, status=status, now=self._monotonic(), seconds=seconds)
         for occurrence in occurrences(write.key, write.uid, before=write.before, after=write.after):
             self._recorder.record(occurrence)

@@ -209,16 +209,18 @@ class Scheduler:
 
     def take(self, now: float) -> Write | None:
         """The next status to write now, within the budgets. Answer with `succeeded` or `failed`."""
-        self._promote(now)
-        if now < self._pause_until:
+        picked = self._pick(now)
+        if picked is None:
             return None
-        if self._answer_pace.wait(now) <= 0 and (key := self._pop_answer()) is not None:
-            self._answer_pace.take()
-            return self._begin(key)
-        if self._other_pace.wait(now) <= 0 and (key := self._pop_other()) is not None:
-            self._other_pace.take()
-            return self._begin(key)
-        return None
+        key, heap, pace = picked
+        heapq.heappop(heap)
+        pace.take()
+        return self._begin(key)
+
+    def next_key(self, now: float) -> Key | None:
+        """Whose status `take` would give now: the moment to look whether what it says still holds."""
+        picked = self._pick(now)
+        return None if picked is None else picked[0]
 
     def next_at(self, now: float) -> float | None:
         """When `take` may next give something, at the earliest; None: not before something is wanted or written."""
@@ -343,18 +345,28 @@ class Scheduler:
             else:
                 heapq.heappush(self._others, (entry.urgency, entry.since, count, key, version))
 
-    def _pop_answer(self) -> Key | None:
-        while self._answers:
-            _, _, key, version = heapq.heappop(self._answers)
-            if self._current(key, version):
-                return key
+    def _pick(self, now: float) -> tuple[Key, list[Any], Pace] | None:
+        """Who is next, with the heap that it leads and the budget that it is for."""
+        self._promote(now)
+        if now < self._pause_until:
+            return None
+        queues: tuple[tuple[list[Any], Pace], ...] = (
+            (self._answers, self._answer_pace),
+            (self._others, self._other_pace),
+        )
+        for heap, pace in queues:
+            if pace.wait(now) <= 0 and (key := self._head(heap)) is not None:
+                return key, heap, pace
         return None
 
-    def _pop_other(self) -> Key | None:
-        while self._others:
-            _, _, _, key, version = heapq.heappop(self._others)
+    def _head(self, heap: list[Any]) -> Key | None:
+        """The first that still waits; what was filed anew or is under way is dropped on the way to it."""
+        while heap:
+            *_, key, version = heap[0]
             if self._current(key, version):
-                return key
+                found: Key = key
+                return found
+            heapq.heappop(heap)
         return None
 
     def _current(self, key: Key, version: int) -> bool:
