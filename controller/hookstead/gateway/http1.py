@@ -68,6 +68,8 @@ class Gate:
         self.budget: Final = BodyBudget(limits.buffered_bytes)
         self.closing = False
         """While true every answer is its connection's last."""
+        self.idle_seconds = limits.keep_alive_seconds
+        """How long a connection may wait for its next request."""
 
     def sweep(self, now: float) -> None:
         for connection in tuple(self.connections):
@@ -401,7 +403,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
         elif self._current is None and _is_over(self._head_since, limits.header_seconds, now):
             self._refuse(_LATE_HEAD)
-        elif _is_over(self._idle_since, limits.keep_alive_seconds, now):
+        elif _is_over(self._idle_since, self._gate.idle_seconds, now):
             transport.close()
 
     def _invite(self) -> None:

@@ -248,6 +248,15 @@ class GatewayProcess:
         log.error("ending, because the store failed: %s", store.failure, extra={"action": "store_failed"})
         self.request_stop()
 
+    def leave(self) -> None:
+        """A stop will follow: take events as before, and let clients connect anew, which leads them to other processes.
+
+        Once nobody is connected, the refusals of a stop reach nobody.
+        """
+        log.info("letting clients go", extra={"action": "leaving"})
+        if self.public is not None:
+            self.public.let_clients_go()
+
     def request_stop(self) -> None:
         """Refuse new events from now on; `wait` returns. Asked twice, the drain waits for nothing."""
         if self._stop.is_set():
@@ -356,14 +365,19 @@ async def _started(process: GatewayProcess) -> bool:
 
 @contextlib.contextmanager
 def stopping_signals(process: GatewayProcess) -> Iterator[None]:
-    """SIGTERM and SIGINT ask the process to stop; a second one makes it hurry."""
+    """SIGTERM and SIGINT ask the process to stop; a second one makes it hurry. SIGUSR1 says that a stop will follow."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.request_stop)
+    asked = {
+        signal.SIGTERM: process.request_stop,
+        signal.SIGINT: process.request_stop,
+        signal.SIGUSR1: process.leave,
+    }
+    for number, answer in asked.items():
+        loop.add_signal_handler(number, answer)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in asked:
             loop.remove_signal_handler(number)
 
 

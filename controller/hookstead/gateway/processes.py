@@ -15,6 +15,7 @@ from hookstead.gateway.options import GatewayOptions, OptionsError
 from hookstead.gateway.server import Address
 
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+_LEAVES: Final = signal.SIGUSR1
 
 
 def numbered(options: GatewayOptions, number: int) -> GatewayOptions:
@@ -56,6 +57,7 @@ def serve_many(count: int, serve: Callable[[int, int], int]) -> int:
         _send(children, number)
 
     before = {number: signal.signal(number, stop) for number in _STOPS}
+    before[_LEAVES] = signal.signal(_LEAVES, lambda number, _: _send(children, number))
     try:
         # Until all are known; and until a child has no handler of ours any more.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
@@ -102,6 +104,7 @@ def _child(number: int, lifeline: int, kept: int, serve: Callable[[int, int], in
     try:
         for one in _STOPS:
             signal.signal(one, signal.SIG_DFL)
+        signal.signal(_LEAVES, signal.SIG_IGN)  # until it listens to it: it has no clients yet
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         os.close(kept)
         code = serve(number, lifeline)

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 JUDGE_SECONDS: Final = 15.0
 """How often the reader of an endless answer is judged again."""
 
+LEAVING_SECONDS: Final = 1.0
+"""How long a connection may be idle when its client shall go elsewhere."""
+
 Address = tuple[str, int]
 """Host ("" for every interface) and port (0 for a free one)."""
 
@@ -94,6 +97,11 @@ class HttpServer:
     def close_after_answers(self) -> None:
         """From now on every answer is its connection's last, so that clients go elsewhere."""
         self._gate.closing = True
+
+    def let_clients_go(self) -> None:
+        """Go on as before, but keep no connection: who comes again is led elsewhere, if anything leads him."""
+        self._gate.closing = True
+        self._gate.idle_seconds = min(self._gate.idle_seconds, LEAVING_SECONDS)
 
     async def stop(self, *, grace_seconds: float = 2.0) -> None:
         """Take no new connection, let handlers finish within the grace, close the rest."""

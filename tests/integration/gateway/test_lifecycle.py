@@ -72,6 +72,23 @@ async def test_a_second_request_to_stop_waits_for_nothing(tmp_path: Path) -> Non
         await asyncio.wait_for(stopping, 5)
 
 
+async def test_who_is_told_that_a_stop_will_follow_takes_events_and_keeps_no_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        kept = (await bench.publish()).headers
+        assert "Connection" not in kept
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(bench.base.rpartition(":")[2]))
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+        bench.process.leave()
+        for _ in range(2):
+            taken = await bench.publish()
+            assert (taken.status, taken.headers["Connection"]) == (202, "close")
+        assert (await bench.get(f"{bench.admin}/readyz")).status == 200
+        # An idle connection ends by itself: its client does not send its next event to a process that stops.
+        await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+
+
 async def test_an_open_stream_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     async with running(tmp_path) as bench, bench.session.get(f"{bench.base}/v1/activity/stream") as stream:
         await stream.content.readline()
@@ -299,6 +316,18 @@ def test_a_signal_ends_the_program_with_0(programs: Any, number: int) -> None:
     program.wait_until_alive()
     code, errors = program.stop(number)
     assert code == 0, errors
+
+
+def test_sigusr1_lets_clients_go_and_ends_nothing(programs: Any) -> None:
+    """What the chart's preStop hook sends, some seconds before the SIGTERM of the kubelet."""
+    program = programs()
+    program.wait_until_alive()
+    program.process.send_signal(signal.SIGUSR1)
+    program.wait_until_alive()
+    assert program.process.poll() is None
+    code, errors = program.stop()
+    assert code == 0, errors
+    assert "letting clients go" in errors
 
 
 def test_a_second_program_on_the_store_exits_with_1_and_a_message(programs: Any) -> None:

@@ -23,6 +23,7 @@ from hookstead.gateway.processes import serve_many
 def serve(number, lifeline):
     told, tell = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"t"))
+    signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"%d left\n" % number))
     os.write(1, b"%d %d\n" % (number, os.getpid()))
     if number == int(sys.argv[2]):
         return 3
@@ -68,6 +69,16 @@ def has_ended(pid: int) -> bool:
 def test_a_signal_reaches_each_of_them_and_the_exit_code_is_0(started: list[subprocess.Popen[str]]) -> None:
     program = start(started, 3)
     assert set(lines(program, 3)) == {0, 1, 2}
+    program.send_signal(signal.SIGTERM)
+    assert lines(program, 3) == {0: "stopped", 1: "stopped", 2: "stopped"}
+    assert program.wait(WAIT_SECONDS) == 0
+
+
+def test_that_a_stop_will_follow_is_told_to_each_of_them_and_ends_none(started: list[subprocess.Popen[str]]) -> None:
+    program = start(started, 3)
+    assert set(lines(program, 3)) == {0, 1, 2}
+    program.send_signal(signal.SIGUSR1)
+    assert lines(program, 3) == {0: "left", 1: "left", 2: "left"}
     program.send_signal(signal.SIGTERM)
     assert lines(program, 3) == {0: "stopped", 1: "stopped", 2: "stopped"}
     assert program.wait(WAIT_SECONDS) == 0
