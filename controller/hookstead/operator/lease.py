@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -187,3 +188,9 @@ def _body(record: Record, *, namespace: str, version: str) -> dict[str, Any]:
             "renewTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
         },
     }
+
+
+def since_boot() -> float:
+    """Seconds that nobody sets, and that pass while the machine sleeps, too: a leader that slept has to notice."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux only
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import signal
 import socket
-import threading
 import time
 import uuid
 from datetime import UTC, datetime
@@ -21,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.access import AccessError, load_access
 from hookstead.operator.admin import admin_port
+from hookstead.operator.ending import see_to_the_end, take_signals, verdict
 from hookstead.operator.events import Recorder
-from hookstead.operator.feed import PODS, SECRETS, run_feed
+from hookstead.operator.feed import run_feed
 from hookstead.operator.gateways import Credentials, Gateways, Listeners
+from hookstead.operator.intake import Intake
 from hookstead.operator.internal_secret import InternalSecret
 from hookstead.operator.kube import Conflict, KubeClient, KubeError
-from hookstead.operator.lease import Elector, LeaseLost
+from hookstead.operator.lease import Elector, since_boot
 from hookstead.operator.objects import ObjectStore, SecretStore
 from hookstead.operator.pods import PodStore
 from hookstead.operator.publish import Published, Publisher, claim_term, read_published
@@ -34,11 +33,10 @@ from hookstead.operator.reconcile import Reconciler
 from hookstead.operator.reporter import Reporter
 from hookstead.operator.reports import ReportBook
 from hookstead.operator.resolve import Resolver
-from hookstead.operator.schedule import Key, Scheduler
+from hookstead.operator.schedule import Scheduler
 from hookstead.operator.statuses import Statuses
 from hookstead.operator.sweep import Sweeper
 from hookstead.resources.conditions import timestamp
-from hookstead.resources.kinds import SECRET_LABEL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
 HEAD_START_SECONDS: Final = 5.0
 HEAD_START_OBJECTS: Final = 1000.0
 """A second of head start for so many objects."""
-WIND_DOWN_SECONDS: Final = 5.0
 CREDENTIALS_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 1.0
 CONFLICT_SECONDS: Final = 0.2
@@ -58,13 +55,12 @@ RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
 
 log: Final = logging.getLogger(__name__)
-_BY_PLURAL: Final = {kind.plural: kind for kind in Kind}
 
 
 async def run(options: OperatorOptions) -> int:
     """Run until SIGTERM or SIGINT; the exit code: 0 after a clean stop, 1 when something ended it."""
     stop = asyncio.Event()
-    _take_signals(stop)
+    take_signals(stop)
     try:
         access = load_access(options.kubeconfig)
     except AccessError as error:
@@ -136,8 +132,8 @@ class Operator:
             secrets=self._secrets,
             pods=self._pods,
             pod_selector=options.gateway_selector,
-            changed=self._swept,
-            bring=self._brought,
+            changed=lambda: self._intake.swept(),  # noqa: PLW0108  (bound below)
+            bring=lambda plural, body: self._intake.bring(plural, body),  # noqa: PLW0108  (bound below)
         )
         self._resolver: Final = Resolver(
             kube,
@@ -180,6 +176,18 @@ class Operator:
             now=_now,
         )
         self._reconciler.report_to(self._reporter)
+        self._intake: Final = Intake(
+            objects=self._objects,
+            secrets=self._secrets,
+            pods=self._pods,
+            reports=self._reports,
+            reconciler=self._reconciler,
+            reporter=self._reporter,
+            resolver=self._resolver,
+            sweeper=self._sweeper,
+            synchronised=self._synchronised,
+            pods_changed=self._set_live,
+        )
 
     # For the admin port.
 
@@ -222,9 +230,9 @@ class Operator:
             tasks.remove(starting)
             tasks.append(asyncio.create_task(self._feed(feed_stop), name="feed"))
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            code = 0 if stopped in done else _verdict(done)
+            code = 0 if stopped in done else verdict(done)
             if code:
-                _see_to_the_end(code, seconds=self._options.drain_seconds)
+                see_to_the_end(code, seconds=self._options.drain_seconds)
             return code
         finally:
             self._draining = True
@@ -251,7 +259,7 @@ class Operator:
                 await self._live.wait()
         self._feeding.set()
         await run_feed(
-            self.observe,
+            self._intake.observe,
             self._access,
             namespace=self._options.namespace,
             pod_selector=self._options.gateway_selector,
@@ -317,7 +325,7 @@ class Operator:
     async def _take_signals_back(self, stop: asyncio.Event) -> None:
         """Kopf installs its own handlers when it starts; ours stop the helpers first, then Kopf."""
         await self._fed.wait()
-        _take_signals(stop)
+        take_signals(stop)
         await asyncio.Event().wait()
 
     async def _wind_down(self, tasks: list[asyncio.Task[Any]]) -> None:
@@ -341,58 +349,7 @@ class Operator:
         if self._elector is not None:
             self._elector.check()
 
-    # What is told.
-
-    def observe(self, plural: str, event: str | None, body: dict[str, Any]) -> None:
-        """One event of the feed. Never raises: what goes wrong here is made good by a sweep."""
-        try:
-            if plural == PODS:
-                if self._pods.observe(event, body):
-                    self._set_live()
-            elif plural == SECRETS:
-                seen = self._secrets.observe(event, body)
-                self._seen(changed=seen.changed, relisted=seen.relisted)
-            else:
-                self._observe_object(_BY_PLURAL[plural], event, body)
-        except Exception:  # Kopf would log and lose it; the sweep that is asked for brings the object in
-            log.exception("an event could not be taken in", extra={"action": "observe", "resource": plural})
-            self._sweeper.ask()
-
-    def _observe_object(self, kind: Kind, event: str | None, body: dict[str, Any]) -> None:
-        meta = body["metadata"]
-        key = Key(kind, meta["name"])
-        seen = self._objects.observe(kind, event, body)
-        if seen.deleted:
-            self._reconciler.deleted(kind, meta["name"], meta["uid"])
-            if seen.changed:
-                self._reporter.gone(key)
-            if kind is Kind.ENDPOINT and meta["name"] not in self._objects.kinds[kind]:
-                self._reports.drop_endpoint(meta["name"])
-        if seen.changed:
-            self._reporter.changed(key)
-        if seen.requested:
-            self._resolver.forget()
-        if seen.status:
-            self._reporter.look_at([key])
-        self._seen(changed=seen.changed, relisted=seen.relisted)
-
-    def _seen(self, *, changed: bool, relisted: bool) -> None:
-        if not self._synchronised.is_set():
-            return
-        if changed:
-            self._reconciler.mark()
-        if relisted:
-            self._sweeper.ask()
-
-    def _swept(self) -> None:
-        self._set_live()
-        self._reconciler.mark()
-
-    def _brought(self, plural: str, body: dict[str, Any]) -> None:
-        """An object that the feed has lost. Of Secrets only those with the label concern us, as in the watch."""
-        labels = body["metadata"].get("labels") or {}
-        if plural != SECRETS or labels.get(SECRET_LABEL) == "true":
-            self.observe(plural, "MODIFIED", body)
+    # The gateways.
 
     def _set_live(self) -> None:
         if self._options.gateway_selector is None:
@@ -412,34 +369,6 @@ class Operator:
         self._reporter.heard(self._reports.take(address, report))
 
 
-def _verdict(done: set[asyncio.Task[Any]]) -> int:
-    """Why a part that should not end has ended; the exit code."""
-    for task in done:
-        error = task.exception()
-        if error is not None and _is_lease_lost(error):
-            log.error("not the leader any more; the process ends", extra={"action": "lease-lost"})
-        elif error is not None:
-            log.error("the operator ends: %s failed", task.get_name(), exc_info=error, extra={"action": "failed"})
-        elif task.get_name() == "feed":
-            return 0  # Kopf took a signal before we took the signals back.
-    return 1
-
-
-def _see_to_the_end(code: int, *, seconds: float) -> None:
-    """End the process even where tasks of Kopf's do not take their cancellation: a shell that watches nothing is worse
-    than none. By then what may be wound down is, or hangs as well.
-    """
-    last = threading.Timer(min(seconds, WIND_DOWN_SECONDS), os._exit, (code,))
-    last.daemon = True
-    last.start()
-
-
-def _is_lease_lost(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(LeaseLost) is not None
-    return isinstance(error, LeaseLost)
-
-
 async def _persistently(what: str, attempt: Any) -> Any:
     """Until it works: the API server may be away, or somebody was faster."""
     retry = RETRY_SECONDS
@@ -452,19 +381,6 @@ async def _persistently(what: str, attempt: Any) -> Any:
             log.warning("cannot prepare yet", extra={"action": "prepare", "what": what, "error": str(error)})
             await asyncio.sleep(retry)
             retry = min(retry * 2, RETRY_CEILING_SECONDS)
-
-
-def _take_signals(stop: asyncio.Event) -> None:
-    if threading.current_thread() is threading.main_thread():
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-
-
-def since_boot() -> float:
-    """Seconds that nobody sets, and that pass while the machine sleeps, too: a leader that slept has to notice."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux only
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _now() -> datetime:

@@ -17,9 +17,9 @@ from hookstead.operator.lease import (
     Record,
     claim,
     observe,
+    since_boot,
     still_leads,
 )
-from hookstead.operator.run import since_boot
 
 
 def test_an_empty_lease_is_taken_and_counts_a_transition() -> None:
