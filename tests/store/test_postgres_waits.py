@@ -83,7 +83,7 @@ async def test_a_deadlock_is_resolved_and_what_it_cost_is_tried_again(databases:
     given = [event(A, claimed=True), event(B, claimed=True)]
     await store.accept(given)
     other = await asyncpg.connect(databases.url(name))
-    await other.execute("BEGIN; SET LOCAL deadlock_timeout = '1h'; SELECT FROM hookstead.counts FOR UPDATE")
+    await other.execute("BEGIN; SET LOCAL deadlock_timeout = '1h'; SELECT FROM hookstead.tallies FOR UPDATE")
     recording = asyncio.ensure_future(
         store.record([attempt(delivery_id(one), endpoint=one.deliveries[0].endpoint) for one in given], {})
     )

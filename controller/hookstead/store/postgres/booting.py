@@ -33,7 +33,7 @@ SELECT e.name, e.uid, e.pending, e.delivered, e.dead_lettered, e.cancelled, o.la
 FROM hookstead.numbering o LEFT JOIN (
   SELECT e.name, e.uid, c.pending, c.delivered, c.dead_lettered, c.cancelled
   FROM hookstead.counts c JOIN hookstead.endpoints e ON e.id = c.endpoint_id
-  WHERE $1::bigint[] IS NULL OR e.id = ANY ($1)
+  WHERE $1::bigint[] IS NULL OR c.endpoint_id = ANY ($1)
 ) e ON true
 """
 _NEXT_DUE: Final = """

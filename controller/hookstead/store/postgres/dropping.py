@@ -16,7 +16,7 @@ from hookstead.store.postgres.faults import Health, LeaseLost
 from hookstead.store.postgres.link import Link
 from hookstead.store.postgres.partitions import Day
 from hookstead.store.postgres.recording import HOUR_MS
-from hookstead.store.postgres.retention import RETIRED, Ages, Step, retire_events
+from hookstead.store.postgres.retention import RETIRED, Ages, Step, has_turn, retire_events
 from hookstead.store.sqlite.codec import DEAD_LETTERED
 
 Result = TypeVar("Result")
@@ -29,6 +29,9 @@ _SCAN_SECONDS: Final = 900.0
 """How long one look over a whole day may take. It stops nobody but who changes deliveries of that day."""
 _MOST_DELIVERIES: Final = 100_000
 """Of one event: so far may its deliveries' numbers reach into the next day."""
+
+
+_Drop = Callable[[Any, Day, Ages], Awaitable[bool]]
 
 
 class Dropping:
@@ -56,9 +59,9 @@ class Dropping:
         if whole:
             self._done = hour
 
-    async def _drop(self, drop: Callable[[Any, Day, Ages], Awaitable[bool]], day: Day, ages: Ages) -> bool:
+    async def _drop(self, drop: _Drop, day: Day, ages: Ages) -> bool:
         try:
-            return await self._run(lambda connection: drop(connection, day, ages))
+            return await self._run(lambda connection: _in_turn(connection, drop, day, ages))
         except StoreUnavailable as error:
             log.info("a day is not dropped yet", extra={"action": "drop_day", "day": day.suffix, "error": str(error)})
             return False
@@ -84,6 +87,12 @@ class Dropping:
             if meaning is error:
                 raise
             raise meaning from error
+
+
+async def _in_turn(connection: Any, drop: _Drop, day: Day, ages: Ages) -> bool:
+    if not await has_turn(connection):
+        raise StoreUnavailable("another process is at it")
+    return await drop(connection, day, ages)
 
 
 async def _days(connection: Any) -> tuple[list[Day], list[Day]]:
@@ -168,15 +177,16 @@ async def _keep_events(connection: Any, day: Day) -> None:
 
 async def _count(connection: Any, ended: str) -> None:
     """What goes with the day is retired: it stays in the counters."""
-    columns = ", ".join(f"{column} = c.{column} + g.{column}" for column in RETIRED.values())
+    names = ", ".join(RETIRED.values())
+    columns = ", ".join(f"{column} = c.{column} + excluded.{column}" for column in RETIRED.values())
     sums = ", ".join(
         f"coalesce(sum(n) FILTER (WHERE status = {status}), 0)::bigint AS {column}"
         for status, column in RETIRED.items()
     )
     await connection.execute(
-        f"UPDATE hookstead.counts c SET {columns} FROM (SELECT endpoint_id, {sums} FROM ("  # noqa: S608 - names of ours
+        f"INSERT INTO hookstead.tallies AS c (endpoint_id, side, {names}) SELECT endpoint_id, 2, {sums} FROM ("  # noqa: S608 - names of ours
         f"SELECT endpoint_id, status, 1 AS n FROM {ended}"
-        " UNION ALL SELECT endpoint_id, status, -1 FROM kept_ended) r GROUP BY 1) g"
-        " WHERE c.endpoint_id = g.endpoint_id",
+        " UNION ALL SELECT endpoint_id, status, -1 FROM kept_ended) r GROUP BY 1 ORDER BY 1"
+        f" ON CONFLICT (endpoint_id, side) DO UPDATE SET {columns}",
         timeout=_SCAN_SECONDS,
     )

@@ -85,7 +85,8 @@ class News:
 
     async def _serve(self, connection: Any) -> None:
         connection.add_termination_listener(lambda _: self._awake.set())
-        await connection.add_listener(CHANNEL, self._hear)
+        own = connection.get_server_pid()
+        await connection.add_listener(CHANNEL, lambda _, pid, __, whom: self._hear(pid == own, str(whom)))
         self._heard.set()  # what was told while nobody listened
         while not connection.is_closed():
             with contextlib.suppress(TimeoutError):
@@ -100,9 +101,8 @@ class News:
             whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
 
-    def _hear(self, connection: Any, pid: int, _: str, whom: object) -> None:
-        named = str(whom)
-        if pid != connection.get_server_pid() and (named == EVERYBODY or self._me in named.split(",")):
+    def _hear(self, from_here: bool, whom: str) -> None:
+        if not from_here and (whom == EVERYBODY or self._me in whom.split(",")):
             self._heard.set()
 
     async def close(self) -> None:

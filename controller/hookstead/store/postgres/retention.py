@@ -18,12 +18,15 @@ from hookstead.delivery.ports import CancelReason, EndpointKey
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.booting import BUCKETS_KEPT_MS, WINDOW_HOURS
 from hookstead.store.postgres.link import Row
+from hookstead.store.postgres.migrate import LOCK
 from hookstead.store.postgres.partitions import TIME_BITS
 from hookstead.store.postgres.recording import HOUR_MS
 from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED, DELIVERY, REASON_CODES
 
 DAY_MS: Final = 24 * HOUR_MS
 CALLER_IDS_KEPT_MS: Final = DAY_MS
+DOINGS_KEPT_MS: Final = HOUR_MS
+"""A process that has not looked for so long was taken for dead long before."""
 _LONGEST_ATTEMPT_MS: Final = 120_000
 RETIRED: Final = {
     DELIVERED: "retired_delivered",
@@ -86,7 +89,8 @@ class Step:
     limit: int
     skew_ms: int
     owner: int | None = None
-    """Who lets the others know what it withdrew."""
+    """Who lets the others know what it withdrew; None where nothing of it was to be sent."""
+    more: bool = False
     withdrawn: Withdrawn = field(default_factory=Withdrawn)
 
     def bound(self, before_ms: int) -> int:
@@ -109,17 +113,29 @@ class Step:
         return int((await self.connection.execute(sql, *arguments)).rpartition(" ")[2])
 
 
-async def expire(connection: Any, exact: Ages, *, owner: int, limit: int, slack_ms: int) -> tuple[Withdrawn, bool]:
-    """One step of about `limit` rows of each sort: what it cancelled, and whether one of the sorts has more."""
+Sort = Callable[[Step, Ages], Awaitable[bool]]
+
+
+async def has_turn(connection: Any) -> bool:
+    """Whether nobody else is at old rows, until the end of the transaction: several would be in each other's way."""
+    return bool(await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({LOCK} + 1)"))
+
+
+async def expire(connection: Any, sort: Sort, exact: Ages, *, owner: int, limit: int, slack_ms: int) -> Step:
+    """One step of about `limit` rows of one sort. `more` says whether there are more.
+
+    A transaction of its own for each sort, so that none holds one lock while it waits for the other's.
+    """
     skew_ms = int(await connection.fetchval("SELECT skew_ms FROM hookstead.numbering"))
-    step = Step(connection, limit, skew_ms, owner)
-    more = [await _withdraw_pending(step, exact)]
-    if step.withdrawn.touched:
-        return step.withdrawn, True  # under the lock of the numbers: the rest comes in a transaction of its own
-    step.owner = None
-    late = exact.later(slack_ms)
-    more += [await sort(step, late) for sort in _SORTS]
-    return step.withdrawn, any(more)
+    step = Step(connection, limit, skew_ms)
+    if not await has_turn(connection):
+        return step
+    if sort is _withdraw_pending:
+        step.owner = owner
+        step.more = await sort(step, exact)
+    else:
+        step.more = await sort(step, exact.later(slack_ms))
+    return step
 
 
 async def withdraw(step: Step, events: list[int], *, reason: CancelReason, now_ms: int) -> None:
@@ -208,8 +224,9 @@ async def delete_deliveries(step: Step, status: int, seqs: list[int]) -> None:
     column = RETIRED[status]
     await step.connection.execute(
         "WITH gone AS (DELETE FROM hookstead.ended WHERE seq = ANY ($1) RETURNING endpoint_id)"  # noqa: S608 - a name of ours
-        f" UPDATE hookstead.counts c SET {column} = {column} + g.count"
-        " FROM (SELECT endpoint_id, count(*) AS count FROM gone GROUP BY 1) g WHERE c.endpoint_id = g.endpoint_id",
+        f" INSERT INTO hookstead.tallies AS c (endpoint_id, side, {column})"
+        " SELECT endpoint_id, 2, count(*) FROM gone GROUP BY 1 ORDER BY 1"
+        f" ON CONFLICT (endpoint_id, side) DO UPDATE SET {column} = c.{column} + excluded.{column}",
         seqs,
     )
 
@@ -288,8 +305,9 @@ async def _trim_rollups(step: Step, ages: Ages) -> bool:
     more = False
     for table, key, column, before in (
         ("hours", "hour, endpoint_id", "hour", ages.now // HOUR_MS - WINDOW_HOURS),
-        ("buckets", "start_ms", "start_ms", ages.now - BUCKETS_KEPT_MS),
-        ("latencies", "start_ms, class", "start_ms", ages.now - BUCKETS_KEPT_MS),
+        ("buckets", "start_ms, part", "start_ms", ages.now - BUCKETS_KEPT_MS),
+        ("latencies", "start_ms, part, class", "start_ms", ages.now - BUCKETS_KEPT_MS),
+        ("doings", "seq", "seq", (ages.now - DOINGS_KEPT_MS) << TIME_BITS),
     ):
         gone = await step.deleted(
             f"DELETE FROM hookstead.{table} WHERE ({key}) IN"  # noqa: S608 - names of ours
@@ -301,23 +319,25 @@ async def _trim_rollups(step: Step, ages: Ages) -> bool:
     return more
 
 
+_FORGOTTEN: Final = (
+    "SELECT e.id FROM hookstead.endpoints e WHERE e.gone"
+    " AND NOT EXISTS (SELECT FROM hookstead.pending d WHERE d.endpoint_id = e.id)"
+    " AND NOT EXISTS (SELECT FROM hookstead.ended d WHERE d.endpoint_id = e.id) LIMIT $1"
+)
+
+
 async def _forget_endpoints(step: Step, ages: Ages) -> bool:
     """Deleted endpoints of which nothing is left; their counters go with them.
 
     Under the lock of the numbers, so that no event comes in between.
     """
-    if not await step.connection.fetchval("SELECT EXISTS (SELECT FROM hookstead.endpoints e WHERE e.gone)"):
+    if not await step.connection.fetch(_FORGOTTEN, 1):
         return False
     await step.connection.execute("SELECT FROM hookstead.numbering FOR UPDATE")
-    found = await step.connection.fetch(
-        "SELECT e.id FROM hookstead.endpoints e WHERE e.gone"
-        " AND NOT EXISTS (SELECT FROM hookstead.pending d WHERE d.endpoint_id = e.id)"
-        " AND NOT EXISTS (SELECT FROM hookstead.ended d WHERE d.endpoint_id = e.id) LIMIT $1",
-        step.limit,
-    )
+    found = await step.connection.fetch(_FORGOTTEN, step.limit)
     numbers = [row[0] for row in found]
     if numbers:
-        for table in ("counts", "lanes", "hours", "attempts", "requests"):
+        for table in ("tallies", "lanes", "hours", "attempts", "requests"):
             await step.connection.execute(
                 f"DELETE FROM hookstead.{table} WHERE endpoint_id = ANY ($1)",  # noqa: S608 - a name of ours
                 numbers,
@@ -326,8 +346,8 @@ async def _forget_endpoints(step: Step, ages: Ages) -> bool:
     return len(found) == step.limit
 
 
-_Sort = Callable[[Step, Ages], Awaitable[bool]]
-_SORTS: Final[tuple[_Sort, ...]] = (
+SORTS: Final[tuple[Sort, ...]] = (
+    _withdraw_pending,
     _withdraw_payloads,
     _retire_deliveries,
     _retire_attempts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -194,18 +195,19 @@ class PostgresStore:
         await self._prepare(now_ms)
         ages = retention.ages(policy, now_ms)
         await self._dropping.step(ages)
-        withdrawn, more = await self._change(
-            lambda connection: retention.expire(
-                connection,
-                ages,
-                owner=self._membership.owner,
-                limit=limit,
-                slack_ms=self._settings.retention_slack_ms,
-            )
-        )
-        self._peers.made(withdrawn.touched)
-        _tell(ended, withdrawn.ended)
+        more = False
+        for sort in retention.SORTS:
+            step = await self._change(functools.partial(self._expire, sort, ages, limit))
+            self._peers.made(step.withdrawn.touched)
+            _tell(ended, step.withdrawn.ended)
+            more = more or step.more
         return more
+
+    async def _expire(self, sort: retention.Sort, ages: retention.Ages, limit: int, connection: Any) -> retention.Step:
+        slack_ms = self._settings.retention_slack_ms
+        return await retention.expire(
+            connection, sort, ages, owner=self._membership.owner, limit=limit, slack_ms=slack_ms
+        )
 
     async def bring_forward(self, *, step_ms: int, now_ms: int) -> None:
         after: int | None = 0

@@ -122,14 +122,15 @@ BEGIN
     FROM unnest(event_, place_, endpoint_, claimed_) AS d (event, place, endpoint, claimed)
     WHERE d.claimed AND seqs_[d.event] > 0;
 
-    INSERT INTO hookstead.counts AS c (endpoint_id, accepted, pending)
-    SELECT endpoint_ids_[d.endpoint], count(*), count(*) FROM unnest(event_, endpoint_) AS d (event, endpoint)
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
+    SELECT endpoint_ids_[d.endpoint], 0, count(*), count(*) FROM unnest(event_, endpoint_) AS d (event, endpoint)
     WHERE seqs_[d.event] > 0 GROUP BY 1 ORDER BY 1
-    ON CONFLICT (endpoint_id) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
       pending = c.pending + excluded.pending;
   END IF;
 
-  INSERT INTO hookstead.buckets AS b (start_ms, accepted)
-  SELECT x.at - x.at % 10000, count(*) FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0 GROUP BY 1 ORDER BY 1
-  ON CONFLICT (start_ms) DO UPDATE SET accepted = b.accepted + excluded.accepted;
+  INSERT INTO hookstead.buckets AS b (start_ms, part, accepted)
+  SELECT x.at - x.at % 10000, owner_ % 64, count(*) FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0
+  GROUP BY 1 ORDER BY 1
+  ON CONFLICT (start_ms, part) DO UPDATE SET accepted = b.accepted + excluded.accepted;
 END $$;

@@ -28,9 +28,9 @@ BEGIN
     SELECT g.seq, g.id, g.event_seq, g.endpoint_id, g.type, 3, reason_, g.attempt_count, g.schedule_position,
       g.payload_format, g.origin, g.in_order, g.created_ms, now_, g.replay_id FROM gone g
   ), counted AS (
-    INSERT INTO hookstead.counts AS c (endpoint_id, pending, cancelled)
-    SELECT g.endpoint_id, -count(*), count(*) FROM gone g GROUP BY 1 ORDER BY 1
-    ON CONFLICT (endpoint_id) DO UPDATE SET pending = c.pending + excluded.pending,
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, cancelled)
+    SELECT g.endpoint_id, 1, -count(*), count(*) FROM gone g GROUP BY 1 ORDER BY 1
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
       cancelled = c.cancelled + excluded.cancelled
   )
   SELECT e.name, e.uid, g.id FROM gone g
@@ -233,9 +233,9 @@ BEGIN
   END IF;
 
   IF made_ + rearmed_ > 0 THEN
-    INSERT INTO hookstead.counts AS c (endpoint_id, accepted, pending, dead_lettered)
-    VALUES (endpoint_, made_, made_ + rearmed_, -rearmed_)
-    ON CONFLICT (endpoint_id) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending, dead_lettered)
+    VALUES (endpoint_, 0, made_, made_ + rearmed_, -rearmed_)
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
       pending = c.pending + excluded.pending, dead_lettered = c.dead_lettered + excluded.dead_lettered;
   END IF;
   IF rearmed_ > 0 THEN

@@ -37,6 +37,9 @@ BEGIN
       RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
     END IF;
 
+    IF 0 <> ANY (was_) THEN  -- counters are counted twice then, and still locked in order
+      PERFORM FROM hookstead.tallies c WHERE c.endpoint_id = ANY (endpoint_) AND c.side = 1 ORDER BY c.endpoint_id FOR UPDATE;
+    END IF;
     UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next
     FROM unnest(seqs_, was_, becomes_, counts_, positions_, nexts_) AS i (seq, was, becomes, count, position, next)
     WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes = 0;
@@ -53,11 +56,11 @@ BEGIN
         schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
       SELECT * FROM gone
     )
-    INSERT INTO hookstead.counts AS c (endpoint_id, pending, delivered, dead_lettered, cancelled)
-    SELECT g.endpoint_id, -count(*), count(*) FILTER (WHERE g.becomes = 1), count(*) FILTER (WHERE g.becomes = 2),
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, delivered, dead_lettered, cancelled)
+    SELECT g.endpoint_id, 1, -count(*), count(*) FILTER (WHERE g.becomes = 1), count(*) FILTER (WHERE g.becomes = 2),
       count(*) FILTER (WHERE g.becomes = 3)
     FROM gone g GROUP BY 1 ORDER BY 1
-    ON CONFLICT (endpoint_id) DO UPDATE SET pending = c.pending + excluded.pending,
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
       delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
       cancelled = c.cancelled + excluded.cancelled;
 
@@ -86,13 +89,15 @@ BEGIN
     ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
       failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered;
 
-    INSERT INTO hookstead.buckets AS b (start_ms, delivered, failed, dead_lettered)
-    SELECT * FROM unnest(starts_, delivered_, failed_, dead_) ORDER BY 1
-    ON CONFLICT (start_ms) DO UPDATE SET delivered = b.delivered + excluded.delivered,
+    INSERT INTO hookstead.buckets AS b (start_ms, part, delivered, failed, dead_lettered)
+    SELECT x.start_ms, owner_ % 64, x.delivered, x.failed, x.dead
+    FROM unnest(starts_, delivered_, failed_, dead_) AS x (start_ms, delivered, failed, dead) ORDER BY 1
+    ON CONFLICT (start_ms, part) DO UPDATE SET delivered = b.delivered + excluded.delivered,
       failed = b.failed + excluded.failed, dead_lettered = b.dead_lettered + excluded.dead_lettered;
-    INSERT INTO hookstead.latencies AS l (start_ms, class, count)
-    SELECT * FROM unnest(latency_starts_, classes_, tallies_) ORDER BY 1, 2
-    ON CONFLICT (start_ms, class) DO UPDATE SET count = l.count + excluded.count;
+    INSERT INTO hookstead.latencies AS l (start_ms, part, class, count)
+    SELECT x.start_ms, owner_ % 64, x.class, x.count
+    FROM unnest(latency_starts_, classes_, tallies_) AS x (start_ms, class, count) ORDER BY 1, 3
+    ON CONFLICT (start_ms, part, class) DO UPDATE SET count = l.count + excluded.count;
   END IF;
 
   IF cardinality(lane_names_) > 0 THEN
@@ -121,14 +126,14 @@ BEGIN
   ) THEN
     RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
   END IF;
-  INSERT INTO hookstead.counts AS c (endpoint_id, delivered, dead_lettered, cancelled)
-  SELECT h.endpoint_id, count(*) FILTER (WHERE i.becomes = 1) - count(*) FILTER (WHERE i.was = 1),
+  INSERT INTO hookstead.tallies AS c (endpoint_id, side, delivered, dead_lettered, cancelled)
+  SELECT h.endpoint_id, 1, count(*) FILTER (WHERE i.becomes = 1) - count(*) FILTER (WHERE i.was = 1),
     count(*) FILTER (WHERE i.becomes = 2) - count(*) FILTER (WHERE i.was = 2),
     count(*) FILTER (WHERE i.becomes = 3) - count(*) FILTER (WHERE i.was = 3)
   FROM unnest(seqs_, was_, becomes_) AS i (seq, was, becomes)
   CROSS JOIN LATERAL (SELECT * FROM hookstead.ended h WHERE h.seq = i.seq OFFSET 0) h
   WHERE i.was <> 0 AND i.was <> i.becomes GROUP BY 1 ORDER BY 1
-  ON CONFLICT (endpoint_id) DO UPDATE SET delivered = c.delivered + excluded.delivered,
+  ON CONFLICT (endpoint_id, side) DO UPDATE SET delivered = c.delivered + excluded.delivered,
     dead_lettered = c.dead_lettered + excluded.dead_lettered, cancelled = c.cancelled + excluded.cancelled;
   UPDATE hookstead.ended h SET status = i.becomes, cancel_reason = i.reason, attempt_count = i.count,
     schedule_position = i.position, completed_ms = i.end_ms

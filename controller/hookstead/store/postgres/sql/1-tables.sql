@@ -110,24 +110,43 @@ CREATE INDEX attempts_endpoint ON hookstead.attempts (endpoint_id, seq);
 
 CREATE TABLE hookstead.lanes (endpoint_id bigint PRIMARY KEY, state bytea NOT NULL) WITH (fillfactor = 50);
 
-CREATE TABLE hookstead.counts (
-  endpoint_id bigint PRIMARY KEY, accepted bigint NOT NULL DEFAULT 0, pending bigint NOT NULL DEFAULT 0,
+-- What is counted of each endpoint. `side` says who counts: 0 whoever makes deliveries (under the lock of the numbers), 1
+-- whoever ends them, 2 retention; so that none of them waits for another. A counter is the sum of its sides.
+CREATE TABLE hookstead.tallies (
+  endpoint_id bigint NOT NULL, side smallint NOT NULL, accepted bigint NOT NULL DEFAULT 0, pending bigint NOT NULL DEFAULT 0,
   delivered bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0, cancelled bigint NOT NULL DEFAULT 0,
   retired_delivered bigint NOT NULL DEFAULT 0, retired_dead_lettered bigint NOT NULL DEFAULT 0,
-  retired_cancelled bigint NOT NULL DEFAULT 0
+  retired_cancelled bigint NOT NULL DEFAULT 0, PRIMARY KEY (endpoint_id, side)
 ) WITH (fillfactor = 50);
+CREATE VIEW hookstead.counts AS
+SELECT endpoint_id, sum(accepted)::bigint AS accepted, sum(pending)::bigint AS pending,
+  sum(delivered)::bigint AS delivered, sum(dead_lettered)::bigint AS dead_lettered,
+  sum(cancelled)::bigint AS cancelled, sum(retired_delivered)::bigint AS retired_delivered,
+  sum(retired_dead_lettered)::bigint AS retired_dead_lettered, sum(retired_cancelled)::bigint AS retired_cancelled
+FROM hookstead.tallies GROUP BY endpoint_id;
+-- For a copy of another store.
+CREATE FUNCTION hookstead.put_counts_1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO hookstead.tallies VALUES (NEW.endpoint_id, 2, NEW.accepted, NEW.pending, NEW.delivered,
+    NEW.dead_lettered, NEW.cancelled, NEW.retired_delivered, NEW.retired_dead_lettered, NEW.retired_cancelled);
+  RETURN NEW;
+END $$;
+CREATE TRIGGER put INSTEAD OF INSERT ON hookstead.counts FOR EACH ROW EXECUTE FUNCTION hookstead.put_counts_1();
 
 CREATE TABLE hookstead.hours (
   hour bigint NOT NULL, endpoint_id bigint NOT NULL, succeeded bigint NOT NULL, failed bigint NOT NULL,
   dead_lettered bigint NOT NULL, PRIMARY KEY (hour, endpoint_id)
 ) WITH (fillfactor = 50);
 
+-- `part`: members count in rows of their own, so that none waits for another.
 CREATE TABLE hookstead.buckets (
-  start_ms bigint PRIMARY KEY, accepted bigint NOT NULL DEFAULT 0, delivered bigint NOT NULL DEFAULT 0,
-  failed bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0
+  start_ms bigint NOT NULL, part smallint NOT NULL DEFAULT 0, accepted bigint NOT NULL DEFAULT 0,
+  delivered bigint NOT NULL DEFAULT 0, failed bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (start_ms, part)
 ) WITH (fillfactor = 50);
 CREATE TABLE hookstead.latencies (
-  start_ms bigint NOT NULL, class smallint NOT NULL, count bigint NOT NULL, PRIMARY KEY (start_ms, class)
+  start_ms bigint NOT NULL, part smallint NOT NULL DEFAULT 0, class smallint NOT NULL, count bigint NOT NULL,
+  PRIMARY KEY (start_ms, part, class)
 ) WITH (fillfactor = 50);
 
 CREATE TABLE hookstead.blobs (name text PRIMARY KEY, value bytea NOT NULL);
