@@ -98,9 +98,14 @@ def test_the_notes_say_that_it_is_disabled_and_how_to_enable_it(cluster: ApiServ
     assert "THE ENVIRONMENT IS DISABLED" in disabled
     assert "environment:\n      state: Enabled" in disabled
     assert "--set environment.state=Enabled" in disabled
+    assert "database" not in disabled
     enabled = notes("--set", "environment.state=Enabled")
     assert "DISABLED" not in enabled
     assert "http://demo-gateway.prod.svc:80/v1/events" in enabled
+    shared = notes("--set", "store.type=postgresql,store.postgresql.existingSecret=db,gateway.autoscaling.enabled=true")
+    assert "Secret db, key url" in shared
+    assert "rollout restart deployment/demo-gateway" in shared
+    assert "describe horizontalpodautoscaler demo-gateway" in shared
 
 
 def test_people_get_their_rights_from_the_clusters_own_roles(cluster: ApiServer) -> None:

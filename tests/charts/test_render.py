@@ -23,6 +23,7 @@ from charts.helm import (
     pod_templates,
     template,
 )
+from charts.kubelet import pre_stop_seconds
 from contract.processes import run
 from hookstead import __version__
 
@@ -409,8 +410,7 @@ def test_a_pod_has_longer_to_stop_than_its_drain_takes(rendered: list[dict[str, 
             int(word.removeprefix("--drain-seconds=")) for word in arguments(pod) if word.startswith("--drain-seconds=")
         ]
         (container,) = pod["spec"]["containers"]
-        before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        assert pod["spec"]["terminationGracePeriodSeconds"] >= before + drain + 5
+        assert pod["spec"]["terminationGracePeriodSeconds"] >= pre_stop_seconds(container) + drain + 5
 
 
 def test_only_who_calls_the_api_server_has_a_token_for_it(rendered: list[dict[str, Any]]) -> None:
@@ -522,8 +522,7 @@ def test_a_rollout_of_several_gateways_takes_none_away_before_another_is_ready()
         "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
     }
     (container,) = workload["spec"]["template"]["spec"]["containers"]
-    assert container["lifecycle"] == {"preStop": {"sleep": {"seconds": 10}}}
-    # 0 is not a sleep that every supported Kubernetes takes.
+    assert pre_stop_seconds(container) == 10
     without = named(template(values={**POSTGRESQL, "gateway": {"preStopSeconds": 0}}), "Deployment", "demo-gateway")
     (container,) = without["spec"]["template"]["spec"]["containers"]
     assert "lifecycle" not in container
