@@ -14,6 +14,7 @@ from hookstead.delivery.announcements import Announcements
 from hookstead.delivery.attempt import Outcome
 from hookstead.delivery.budget import MemoryBudget
 from hookstead.delivery.conclusion import Timing, conclude, next_state
+from hookstead.delivery.handover import Handover
 from hookstead.delivery.lane import Lane, Wait
 from hookstead.delivery.observer import Observer
 from hookstead.delivery.ports import (
@@ -48,6 +49,8 @@ STORE_RETRY_SECONDS: Final = 1.0
 EMPTY_CLAIM_SECONDS: Final = 0.25
 UNSIGNED_RETRY_MS: Final = 30_000
 FAULT_RETRY_MS: Final = 30_000
+LEASE_RETRY_SECONDS: Final = 0.5
+"""How soon to look again whether this process may send, where others may have taken it for dead."""
 ERASED_LIMIT: Final = 4096
 """Erasures that are remembered, for as long as a claimed job may be older than them."""
 
@@ -84,21 +87,28 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._erased: OrderedDict[str, None] = OrderedDict()
         self._stopping = False
-        self._roster: Final = Roster(
-            transport=transport,
-            clock=clock,
-            user_agent=user_agent,
-            hands=Hands(
-                release=self._release, retire=self._wakeups.cancel, changed=self._touch, set_state=self._set_state
-            ),
+        self._abandoned: list[str] = []
+        self._peers: Final = store.peers
+        hands = Hands(
+            release=self._release, retire=self._wakeups.cancel, changed=self._touch, set_state=self._set_state
         )
+        self._roster: Final = Roster(transport=transport, clock=clock, user_agent=user_agent, hands=hands)
         self.lanes: Final = self._roster.lanes
+        self.owns: Final = self._roster.owns
+        self.handover: Final = Handover(
+            roster=self._roster,
+            hands=hands,
+            recorder=self.recorder,
+            versions=self.versions,
+            resume=self.resume_if_asked,
+            pump=self.pump,
+        )
 
     # ------------------------------------------------------------------------------------------ life
 
     def start(self, boot: Boot) -> None:
         """Begin with what the store remembers. Nothing is sent before the first `apply`."""
-        self._roster.start(boot)
+        self._roster.start(boot, shared=self._peers is not None)
         self.recorder.start()
 
     async def drain(self, *, deadline_seconds: float) -> None:
@@ -111,6 +121,9 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+            if self._abandoned and self._peers is not None:
+                # Whoever has the endpoint next could not claim them, and would not look again.
+                await self._give_back(self._abandoned)
         log.debug("drained", extra={"action": "drained", "released": sum(released)})
         await self.recorder.flushed()
 
@@ -142,13 +155,26 @@ class Dispatcher:
         for lane in tuple(self.lanes.values()):
             if lane.config.state is EndpointState.DISABLED and lane.activity.counts.pending:
                 await self.cancel(lane.key, CancelReason.ENDPOINT_DISABLED)
+        self.pump_all()
+
+    def place(self, config: DeliveryConfig) -> list[EndpointKey]:
+        """Lanes follow the endpoints, and nothing else happens yet. Returns whose pending deliveries may have to be
+        cancelled: those of this process that are gone or disabled."""
+        gone = self._roster.apply(config)
+        disabled = (lane for lane in self.lanes.values() if lane.owned and lane.config.state is EndpointState.DISABLED)
+        return [*gone, *(lane.key for lane in disabled if lane.activity.counts.pending)]
+
+    def pump_all(self) -> None:
         for lane in tuple(self.lanes.values()):
             self.pump(lane)
 
-    def resume(self, lane: Lane, request: str) -> None:
-        """Re-arm a lane that is gone, suspended or open."""
-        self._set_state(lane, pacing.resumed(lane.state, request=request))
-        self._touch(lane)
+    def resume_if_asked(self, lane: Lane) -> None:
+        """Re-arm a lane that is gone, suspended or open, where a person asks for it and it was not done yet."""
+        request = lane.config.resume_requested_at
+        if lane.owned and request is not None and lane.state.handled_resume_at != request:
+            self._set_state(lane, pacing.resumed(lane.state, request=request))
+            self._touch(lane)
+            self.pump(lane)
 
     def _set_state(self, lane: Lane, state: LaneState) -> None:
         lane.state = lane.shown = state
@@ -173,6 +199,8 @@ class Dispatcher:
             )
             lane.intervened_ms = self._clock.now_ms()
             self._touch(lane)
+        elif self._peers is not None and (memory := self._roster.memories.get(key)) is not None:
+            memory.without_pending()
 
     def erased(self, event_id: str, endpoints: Iterable[EndpointKey]) -> None:
         """The event's payload is gone from the store; what is claimed of it, or just being claimed, is not sent.
@@ -194,7 +222,7 @@ class Dispatcher:
         """Unless the endpoint was enabled, or came back, meanwhile."""
         lane = self.lanes.get(key.name)
         wanted = lane is not None and lane.key == key and lane.config.state is not EndpointState.DISABLED
-        if not self._stopping and not wanted:
+        if not self._stopping and not wanted and self.owns(key):
             self.cancel_soon(key, reason)
 
     def _give_back_erased(self, lane: Lane, event_id: str) -> None:
@@ -202,11 +230,14 @@ class Dispatcher:
             for job in [job for job in queue if job.event_id == event_id]:
                 queue.remove(job)
                 self._budget.remove(job)
-                self._spawn(self._give_back([job.delivery_id], lane))
+                self._return_soon(lane, [job.delivery_id])
 
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
-        """As `cancel`, without waiting for it."""
-        self._spawn(self.cancel(key, reason))
+        """As `cancel`, without waiting for it. Where the endpoint is another process's, that one sees to it."""
+        if self._peers is not None and not self.owns(key):
+            self._peers.tell()
+        else:
+            self._spawn(self.cancel(key, reason))
 
     # ------------------------------------------------------------------------------------------ reservations
 
@@ -214,6 +245,7 @@ class Dispatcher:
         """Whether a new delivery of `size` payload bytes may be claimed at birth; the room is then taken."""
         free = (
             not self._stopping
+            and lane.owned
             and not lane.ordered
             and not lane.backlog
             and lane.held_jobs < lane.capacity(self._clock.monotonic())
@@ -237,9 +269,10 @@ class Dispatcher:
         if lane.ordered:  # it became so meanwhile
             self._release(lane)
 
-    def disown(self, delivery_id: str) -> None:
+    def disown(self, lane: Lane, delivery_id: str) -> None:
         """A delivery that was reserved and is stored now, and whose lane is no more."""
-        self._spawn(self._give_back([delivery_id]))
+        lane.reserved -= 1
+        self._return_soon(lane, [delivery_id])
 
     def left_in_store(self, lane: Lane) -> None:
         """A new delivery waits in the store for a claim."""
@@ -250,8 +283,11 @@ class Dispatcher:
 
     def pump(self, lane: Lane) -> None:
         """Start what may start, fetch what is due, and set the timer for what comes next."""
-        if self._stopping or self.lanes.get(lane.key.name) is not lane:
+        if self._stopping or not lane.owned or self.lanes.get(lane.key.name) is not lane:
             self._release(lane)
+            return
+        if self._peers is not None and not self._peers.lease_holds:
+            self._wakeups.ask(lane, LEASE_RETRY_SECONDS)
             return
         if lane.hold(self._roster.environment) is not None or lane.sealed is None:
             self._release(lane)
@@ -302,6 +338,8 @@ class Dispatcher:
         for lane in tuple(self.lanes.values()):
             # In order, what all others wait for may have expired.
             lane.backlog = lane.backlog or (lane.ordered and lane.activity.counts.pending > 0)
+            if not lane.owned:
+                continue
             if lane.next_due_ms is not None or lane.backlog:
                 self._wakeups.cancel(lane)
                 self.pump(lane)
@@ -316,8 +354,18 @@ class Dispatcher:
         lane.backlog = True
         for job in jobs:
             self._budget.remove(job)
-        self._spawn(self._give_back([job.delivery_id for job in jobs], lane))
+        self._return_soon(lane, [job.delivery_id for job in jobs])
         return len(jobs)
+
+    def _return_soon(self, lane: Lane, delivery_ids: list[str]) -> None:
+        lane.returning += 1
+        self._spawn(self._return(lane, delivery_ids))
+
+    async def _return(self, lane: Lane, delivery_ids: list[str]) -> None:
+        try:
+            await self._give_back(delivery_ids, lane)
+        finally:
+            lane.returning -= 1
 
     async def _give_back(self, delivery_ids: list[str], lane: Lane | None = None) -> None:
         """Until the store took them: a claim that nobody holds would never be offered again in this life.
@@ -375,6 +423,9 @@ class Dispatcher:
             current = following
             try:
                 await self._attempt(lane, current)
+            except asyncio.CancelledError:
+                self._abandoned.append(current.delivery_id)
+                raise
             except Exception as error:  # a fault of ours must cost the lane neither the job nor its slot
                 log.exception("an attempt failed", exc_info=error, extra={"action": "attempt_fault"})
                 await self._give_back([current.delivery_id])
@@ -407,7 +458,9 @@ class Dispatcher:
 
     def _flows(self, lane: Lane) -> bool:
         """Whether the configuration, and the endpoint's own answers, let anything be sent at all."""
-        if self.lanes.get(lane.key.name) is not lane or lane.sealed is None:
+        if not lane.owned or self.lanes.get(lane.key.name) is not lane or lane.sealed is None:
+            return False
+        if self._peers is not None and not self._peers.lease_holds:
             return False
         return lane.hold(self._roster.environment) is None
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hookstead.config.model import DeliveryConfig, RetentionPolicy
+from hookstead.config.model import DeliveryConfig
 from hookstead.config.report import EndpointReport, EnvironmentActivity, NamedActivity, ReplayReport, Report, Running
 from hookstead.delivery import reporting
 from hookstead.delivery.activity import RECENT_LIMIT
 from hookstead.delivery.budget import MemoryBudget
-from hookstead.delivery.clock_watch import ClockWatch, went_back
 from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.event_counters import EventCounters
+from hookstead.delivery.housekeeping import Housekeeping
 from hookstead.delivery.intake import IncomingEvent, OperateRefusal, PublishResult, TestResult
 from hookstead.delivery.observer import NullObserver, Observer
+from hookstead.delivery.ownership import Ownership
 from hookstead.delivery.ports import (
     Clock,
     Random,
     RedeliveryRefusal,
     Store,
-    StoreError,
     Transport,
 )
 from hookstead.delivery.probe import send_test
@@ -36,11 +36,6 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 2.0
 """How long a drain waits for the store behind its deadline."""
-_CLOCK_BLOB: Final = "wall-clock"
-"""Milliseconds that the wall clock has shown: one that shows less at the next start went back."""
-RECOUNT_SECONDS: Final = 0.05
-"""How long several reasons to count again wait for each other."""
-_COUNTERS_BLOB: Final = "event-counters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +75,10 @@ class EngineMetrics:
 
 
 class Engine:
-    """Start, apply a configuration, publish; drain and stop at the end. One event loop."""
+    """Start, apply a configuration, publish; drain and stop at the end. One event loop.
+
+    Where the store has peers, their clock is the engine's.
+    """
 
     def __init__(
         self,
@@ -94,6 +92,8 @@ class Engine:
     ) -> None:
         self._settings = settings or EngineSettings()
         self._store = store
+        peers = store.peers
+        clock = clock if peers is None else peers.clock
         self._transport = transport
         self._clock = clock
         self._random = random
@@ -121,50 +121,57 @@ class Engine:
             counters=self._counters,
             backlog_limit=self._settings.publish_backlog,
         )
+        self._housekeeping = Housekeeping(
+            store=store,
+            dispatcher=self._dispatcher,
+            counters=self._counters,
+            clock=clock,
+            config=lambda: self._config,
+            seconds=self._settings.housekeeping_seconds,
+            retention_batch=self._settings.retention_batch,
+            forget_replays=self._settings.forget_replays,
+        )
+        self._ownership = (
+            None
+            if peers is None
+            else Ownership(
+                store=store,
+                peers=peers,
+                dispatcher=self._dispatcher,
+                replayer=self._replayer,
+                share=self._housekeeping.share_counters,
+                clock=clock,
+            )
+        )
         self._config: DeliveryConfig | None = None
         self._running = Running(instance="", version="")
         self._applying = asyncio.Lock()
-        self._housekeeping: asyncio.Task[None] | None = None
-        self._recounting: asyncio.Task[None] | None = None
-        self._watch = ClockWatch(clock.now_ms(), 0.0)
-        self._behind_ms = 0
 
     # ------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Read the store's memory. Nothing is sent, and every event refused, until `apply`."""
-        saved = await self._store.get_blob(_CLOCK_BLOB)
-        now_ms = self._clock.now_ms()
-        back_ms = 0 if saved is None else went_back(expected_ms=int(saved), now_ms=now_ms)
-        if back_ms:
-            await self._bring_forward(back_ms, now_ms=now_ms)
+        back_ms = await self._housekeeping.before_boot()
         self._dispatcher.start(await self._store.boot(recent_limit=RECENT_LIMIT))
         if back_ms:
             self._dispatcher.clock_went_back(back_ms)
-        self._watch = ClockWatch(self._clock.now_ms(), self._clock.monotonic())
-        saved = await self._store.get_blob(_COUNTERS_BLOB)
-        if saved is not None:
-            self._counters.restore(saved)
-        loop = asyncio.get_running_loop()
-        self._housekeeping = loop.create_task(self._keep_house(), name="housekeeping")
-        self._recounting = loop.create_task(self._recount(), name="recount")
+        await self._housekeeping.start()
 
     async def apply(self, config: DeliveryConfig, *, running: Running) -> None:
         """Put a configuration in force, as a whole; returns when it is. `running` goes into reports."""
         async with self._applying:
+            if self._ownership is not None:
+                await self._ownership.announce(running.epoch)
             self._publisher.apply(config)
             self._config, self._running = config, running
             self._replayer.apply(config)  # before anything is awaited: it must not deliver to what is being cancelled
-            await self._dispatcher.apply(config)
-            for endpoint in config.endpoints:
-                self._resume_if_asked(endpoint.identity.name, endpoint.resume_requested_at)
+            if self._ownership is not None:
+                await self._ownership.apply(config, epoch=running.epoch)
+            else:
+                await self._dispatcher.apply(config)
+            for lane in tuple(self._dispatcher.lanes.values()):
+                self._dispatcher.resume_if_asked(lane)
             self._dispatcher.versions.transition()
-
-    def _resume_if_asked(self, name: str, request: str | None) -> None:
-        lane = self._dispatcher.lanes.get(name)
-        if lane is not None and request is not None and lane.state.handled_resume_at != request:
-            self._dispatcher.resume(lane, request)
-            self._dispatcher.pump(lane)
 
     async def drain(self, *, deadline_seconds: float) -> None:
         """Refuse new events, finish what is in flight within the deadline, give the rest back to the store.
@@ -176,8 +183,13 @@ class Engine:
         try:
             async with asyncio.timeout(deadline_seconds + FLUSH_SECONDS):
                 await self._publisher.drain()
-                await self._replayer.stop()
+                if self._ownership is None:
+                    await self._replayer.stop()
+                else:
+                    await self._ownership.retire()
                 await self._dispatcher.drain(deadline_seconds=max(0.0, ends - self._clock.monotonic()))
+                if self._ownership is not None:
+                    await self._ownership.let_all_go()
         except TimeoutError:
             log.error("the store did not take everything in time", extra={"action": "drain_incomplete"})
 
@@ -187,13 +199,12 @@ class Engine:
 
     async def stop(self) -> None:
         """End every task. Without `drain` this is a crash that saves its counters."""
-        for task in (self._housekeeping, self._recounting):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._housekeeping.stop()
+        if self._ownership is not None:
+            await self._ownership.stop()
         await self._replayer.stop()
         await self._dispatcher.stop()
-        await self._save_counters()
+        await self._housekeeping.save()
 
     # ------------------------------------------------------------------------------------------ use
 
@@ -225,9 +236,12 @@ class Engine:
             return OperateRefusal(answer.value)
         if answer != lane.key:
             return OperateRefusal.NOT_FOUND
-        lane.manual_requested = True
-        self._dispatcher.left_in_store(lane)
-        self._dispatcher.pump(lane)
+        if lane.owned:
+            lane.manual_requested = True
+            self._dispatcher.left_in_store(lane)
+            self._dispatcher.pump(lane)
+        elif self._store.peers is not None:
+            self._store.peers.tell()
         return None
 
     async def test(self, endpoint: str, *, event_type: str | None) -> TestResult | OperateRefusal:
@@ -252,13 +266,22 @@ class Engine:
         if endpoints is None:
             return False
         self._dispatcher.erased(event_id, endpoints)
-        await self._refresh_counts()
+        if self._store.peers is not None:
+            self._store.peers.tell()
+        await self._housekeeping.refresh_counts()
         return True
 
     # ------------------------------------------------------------------------------------------ look
 
+    async def look_up(self, *, endpoints: Collection[str] | None = (), replays: Collection[str] = ()) -> None:
+        """Read what other processes made of these endpoints (names; None: all) and replays (uids), so that their
+        reports are as of now. Raises StoreError."""
+        if self._ownership is not None:
+            await self._ownership.look_up(endpoints)
+            await self._replayer.look_up(replays)
+
     def endpoint_report(self, name: str) -> EndpointReport | None:
-        """One endpoint as it is now; None when the configuration has no such endpoint."""
+        """One endpoint as it is now (see `look_up`); None when the configuration has no such endpoint."""
         lane = self._dispatcher.lanes.get(name)
         return None if lane is None else reporting.endpoint_report(lane, now_ms=self._clock.now_ms())
 
@@ -271,7 +294,7 @@ class Engine:
         return self._counters.event_types()
 
     def replay_report(self, uid: str) -> ReplayReport | None:
-        """One replay as it is now; None before it began."""
+        """One replay as it is now (see `look_up`); None before it began."""
         return self._replayer.report(uid)
 
     def report(self, *, after: str | None) -> Report:
@@ -297,7 +320,7 @@ class Engine:
         return reporting.environment_activity(self._dispatcher.lanes, self._counters)
 
     def metrics(self) -> EngineMetrics:
-        lanes = self._dispatcher.lanes.values()
+        lanes = [lane for lane in self._dispatcher.lanes.values() if lane.owned]  # so that a sum over processes is true
         environment = self._config.environment if self._config is not None else None
         return EngineMetrics(
             events=dict(self._counters.results),
@@ -316,84 +339,3 @@ class Engine:
             in_flight=self._dispatcher.in_flight,
             memory_jobs=self._budget.jobs,
         )
-
-    # ------------------------------------------------------------------------------------------ housekeeping
-
-    async def _keep_house(self) -> None:
-        """Retention, counts as the store has them, timers after a step of the wall clock."""
-        while True:
-            await asyncio.sleep(self._settings.housekeeping_seconds)
-            try:
-                await self._follow_clock()
-                await self._expire()
-                await self._refresh_counts()
-                await self._save_counters()
-            except StoreError as error:
-                log.warning("housekeeping failed", extra={"action": "housekeeping_failed", "error": str(error)})
-            except Exception:
-                # A fault of ours in one chore must not end all of them without a word: the disk would fill up.
-                log.exception("housekeeping failed", extra={"action": "housekeeping_failed"})
-            self._dispatcher.resync()
-
-    async def _follow_clock(self) -> None:
-        """What waits must not wait longer because the wall clock went back."""
-        now_ms = self._look_at_clock()
-        if self._behind_ms:
-            await self._bring_forward(self._behind_ms, now_ms=now_ms)
-            self._dispatcher.clock_went_back(self._behind_ms)
-            self._behind_ms = 0
-
-    def _look_at_clock(self) -> int:
-        now_ms = self._clock.now_ms()
-        self._behind_ms += self._watch.look(now_ms=now_ms, monotonic=self._clock.monotonic())
-        return now_ms
-
-    async def _bring_forward(self, back_ms: int, *, now_ms: int) -> None:
-        log.warning(
-            "the wall clock went back by %d s: what waits keeps what is left of its wait",
-            back_ms // 1000,
-            extra={"action": "clock_went_back", "milliseconds": back_ms},
-        )
-        await self._store.bring_forward(step_ms=back_ms, now_ms=now_ms)
-        await self._store.put_blob(_CLOCK_BLOB, b"%d" % now_ms)
-
-    async def _expire(self) -> None:
-        environment = self._config.environment if self._config is not None else None
-        retention = RetentionPolicy() if environment is None else environment.retention
-        while await self._store.expire(
-            retention,
-            now_ms=self._clock.now_ms(),
-            limit=self._settings.retention_batch,
-            ended=self._dispatcher.announcements.cancelled,
-        ):
-            log.debug("retired a batch", extra={"action": "retired"})
-        if self._config is not None and self._settings.forget_replays:
-            present = {replay.identity.uid for replay in self._config.replays}
-            await self._store.forget_replays(present, retention, now_ms=self._clock.now_ms())
-
-    async def _recount(self) -> None:
-        """Take the counts from the store soon after the engine could not tell them by itself."""
-        while True:
-            await self._dispatcher.recount.wait()
-            await asyncio.sleep(RECOUNT_SECONDS)
-            self._dispatcher.recount.clear()
-            try:
-                await self._refresh_counts()
-            except StoreError as error:
-                log.warning("not counted yet", extra={"action": "recount_failed", "error": str(error)})
-
-    async def _refresh_counts(self) -> None:
-        for key, counts in (await self._store.counts()).items():
-            lane = self._dispatcher.lanes.get(key.name)
-            if lane is not None and lane.key == key and lane.activity.counts != counts:
-                lane.activity.counts = counts
-                self._dispatcher.touched(lane)
-
-    async def _save_counters(self) -> None:
-        now_ms = self._look_at_clock()
-        # A step that was not followed yet must still be seen by the next life.
-        clock = () if self._behind_ms else (self._store.put_blob(_CLOCK_BLOB, b"%d" % now_ms),)
-        try:
-            await asyncio.gather(self._store.put_blob(_COUNTERS_BLOB, self._counters.save()), *clock)
-        except StoreError as error:
-            log.warning("counters not saved", extra={"action": "save_failed", "error": str(error)})

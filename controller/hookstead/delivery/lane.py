@@ -37,6 +37,10 @@ class Lane:
     deliveries which are not claimed; `next_due_ms` is the earliest that is known to become due there.
     `intervened_ms` is when deliveries last changed their status other than by an attempt. `before` is the lane that
     the endpoint had until it went and came back, while attempts of that one are still under way.
+
+    Where several processes share a store: `owned` says whether attempts may start here, `slot` is the endpoint's lot,
+    `returning` counts ways back to the store that are not at their end yet, and `yielded` is the version at which the
+    lane was let go (None while it is this process's; -1 where it never was).
     """
 
     key: EndpointKey
@@ -62,6 +66,10 @@ class Lane:
     version: int = 0
     outward: tuple[Reason | None, bool, bool] | None = None
     before: Lane | None = None
+    slot: int = -1
+    owned: bool = True
+    yielded: int | None = None
+    returning: int = 0
 
     @property
     def ordered(self) -> bool:
@@ -94,6 +102,16 @@ class Lane:
     @property
     def held_jobs(self) -> int:
         return len(self.ready) + len(self.manual) + self.in_flight + self.reserved
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything of the endpoint is claimed here, or on its way from or to the store."""
+        return bool(self.held_jobs or self.claiming or self.returning or self.under_way)
+
+    @property
+    def report_version(self) -> int:
+        """The version behind which a report has nothing to say of the lane; one that was let go is told once."""
+        return self.version if self.yielded is None else self.yielded
 
     def hold(self, environment: EnvironmentConfig | None) -> Reason | None:
         """What holds everything back until somebody changes something; None when deliveries may flow."""

@@ -88,7 +88,7 @@ class Publisher:
         self._router = Router(config)
         self._catalog = Catalog(config, self._validators)
         self._enabled = config.enabled
-        self._counters.declare(config)
+        self._counters.declare(config, alone=self._store.peers is None)
 
     async def drain(self) -> None:
         """Refuse from now on; returns when the store has answered for everything that was let in."""
@@ -128,6 +128,8 @@ class Publisher:
         results: list[PublishResult | None] = [None] * len(events)
         waiting: list[_Routed] = []
         try:
+            # Before the selection: between it and the store nobody may bring another configuration.
+            await self._dispatcher.recorder.join()
             for index, event in enumerate(events):
                 prepared = self._prepare(index, event)
                 if isinstance(prepared, Refused):
@@ -205,7 +207,6 @@ class Publisher:
 
     async def _accept(self, routed: Sequence[_Routed]) -> Sequence[PublishResult]:
         try:
-            await self._dispatcher.recorder.join()
             answers = await self._store.accept([item.event for item in routed])
         except BaseException as error:
             # Whatever it was: room that stayed reserved would be lost to its lanes for good.
@@ -216,8 +217,12 @@ class Publisher:
         touched: dict[EndpointKey, Lane] = {}
         for item, answer in zip(routed, answers, strict=True):
             self._hand_over(item, answer, touched)
+        abroad = False
         for lane in touched.values():
             self._dispatcher.pump(lane)
+            abroad = abroad or not lane.owned
+        if abroad and self._store.peers is not None:
+            self._store.peers.tell()
         return answers
 
     def _forget(self, routed: Sequence[_Routed]) -> None:
@@ -255,8 +260,8 @@ class Publisher:
             if lane.config.state is not EndpointState.DISABLED:
                 return
         # The configuration changed between selection and commit.
-        if delivery.claimed and current is not lane:
-            self._dispatcher.disown(delivery.id)
+        if delivery.claimed and lane is not None and current is not lane:
+            self._dispatcher.disown(lane, delivery.id)
         reason = CancelReason.ENDPOINT_DELETED if current is not lane else CancelReason.ENDPOINT_DISABLED
         self._dispatcher.cancel_soon(delivery.endpoint, reason)
 

@@ -54,6 +54,7 @@ class Recorder:
     _pending: list[Pending] = field(default_factory=list)
     _writing: list[Pending] = field(default_factory=list)
     _lanes: dict[EndpointKey, LaneState] = field(default_factory=dict)
+    _writing_lanes: Mapping[EndpointKey, LaneState] = field(default_factory=dict)
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _timer: asyncio.TimerHandle | None = None
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,6 +103,11 @@ class Recorder:
         """Wait until everything that was added is committed, but for what the store will not take."""
         await self._idle.wait()
 
+    def unrecorded(self) -> set[EndpointKey]:
+        """Endpoints with something that is not committed yet, but for what the store will not take."""
+        waiting = (pending.record.endpoint for pending in (*self._writing, *self._pending))
+        return {*waiting, *self._lanes, *self._writing_lanes}
+
     async def stop(self) -> None:
         """Cancel the loop; what is uncommitted is sent again by the next life."""
         if self._timer is not None:
@@ -115,9 +121,9 @@ class Recorder:
         while True:
             await self._due.wait()
             batch, lanes = self._take()
-            self._writing = batch
+            self._writing, self._writing_lanes = batch, lanes
             await self._write(batch, lanes)
-            self._writing = []
+            self._writing, self._writing_lanes = [], {}
             if not self._pending and not self._lanes:
                 self._idle.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +27,7 @@ from hookstead.delivery.ports import (
     ReplayWindow,
     Store,
     StoreError,
+    slot_of,
 )
 from hookstead.delivery.routing import Router
 from hookstead.resources.conditions import Reason
@@ -56,7 +58,7 @@ class _Progress:
 
 
 class Replayer:
-    """One task for each replay that has not ended. One event loop."""
+    """One task for each replay that has not ended, where its endpoint is this process's. One event loop."""
 
     def __init__(
         self, *, store: Store, dispatcher: Dispatcher, clock: Clock, random: Random, pace: ReplayPace | None = None
@@ -70,6 +72,9 @@ class Replayer:
         self._replays: dict[str, ReplayConfig] = {}
         self._progress: dict[str, _Progress] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._abroad: dict[str, ReplayRow] = {}
+        self._shared = store.peers is not None
+        self._uids: dict[str, str] = {}
 
     def apply(self, config: DeliveryConfig) -> None:
         """Run what is new; stop what was deleted. Its deliveries go on: they are deliveries like all others."""
@@ -78,16 +83,41 @@ class Replayer:
         for uid in self._tasks.keys() - self._replays.keys():
             self._tasks.pop(uid).cancel()
         self._progress = {uid: seen for uid, seen in self._progress.items() if uid in self._replays}
+        if self._shared:
+            self._abroad = {uid: row for uid, row in self._abroad.items() if uid in self._replays}
+            self._uids = {endpoint.identity.name: endpoint.identity.uid for endpoint in config.endpoints}
+        self.follow()
+
+    def follow(self) -> None:
+        """Run what is this process's; what is another's stops behind its present step, which `busy` tells."""
         for uid in self._replays:
-            if uid not in self._tasks and not self._has_ended(uid):
+            if not self._is_mine(uid):
+                self._progress.pop(uid, None)
+            elif uid not in self._tasks and not self._has_ended(uid):
                 self._tasks[uid] = asyncio.get_running_loop().create_task(self._run(uid), name=f"replay {uid}")
+
+    def _is_mine(self, uid: str) -> bool:
+        return not self._shared or self._dispatcher.owns(self._place(uid))
+
+    def _place(self, uid: str) -> EndpointKey:
+        """The endpoint; one without uid where there is none, so that one process sees to the replay in any case."""
+        name = self._replays[uid].endpoint
+        return EndpointKey(name, self._uids.get(name, ""))
+
+    def busy(self) -> set[int]:
+        """The slots of replays that are at a step."""
+        return {
+            slot_of(self._place(uid)) for uid, task in self._tasks.items() if uid in self._replays and not task.done()
+        }
 
     def _has_ended(self, uid: str) -> bool:
         row = self._progress.get(uid, _Progress()).row
         return row is not None and row.phase is not ReplayPhase.RUNNING
 
-    async def stop(self) -> None:
-        """End the tasks; the next life goes on from the stored position."""
+    async def stop(self, *, grace_seconds: float = 0.0) -> None:
+        """End the tasks; the next life goes on from the stored position. Steps are waited for within the grace."""
+        if grace_seconds and self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=grace_seconds)
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -104,9 +134,20 @@ class Replayer:
 
     def report(self, uid: str) -> ReplayReport | None:
         progress = self._progress.get(uid)
-        return None if progress is None or progress.row is None else _report(progress.row)
+        row = self._abroad.get(uid) if progress is None else progress.row
+        return None if row is None else _report(row)
+
+    async def look_up(self, uids: Collection[str]) -> None:
+        """Read how far other processes are with these replays. Raises StoreError."""
+        for uid in uids:
+            if uid in self._replays and not self._is_mine(uid):
+                row = await self._store.replay(uid)
+                if row is not None:
+                    self._abroad[uid] = row
 
     def _note(self, row: ReplayRow) -> None:
+        if not self._is_mine(row.uid):
+            return
         progress = self._progress.setdefault(row.uid, _Progress())
         if progress.row == row:
             return
@@ -119,21 +160,28 @@ class Replayer:
     # ------------------------------------------------------------------------------------------ one replay
 
     async def _run(self, uid: str) -> None:
+        await self._steps(uid)
+        if not self._is_mine(uid):
+            del self._tasks[uid]  # another process goes on with it; it may come back
+
+    async def _steps(self, uid: str) -> None:
         row = await self._begin(uid)
         patience_ends = self._clock.monotonic() + self._pace.patience_seconds
-        while row.phase is ReplayPhase.RUNNING:
+        while row is not None and row.phase is ReplayPhase.RUNNING and self._is_mine(uid):
             try:
                 if self._clock.monotonic() < patience_ends and self._endpoint(uid) is None:
                     await asyncio.sleep(self._pace.poll_seconds)
                     continue
                 row = await self._step(uid, row)
-                self._note(row)
+                if row is not None:
+                    self._note(row)
             except StoreError as error:
                 log.warning("replay waits for the store", extra={"action": "replay_waits", "error": str(error)})
                 await asyncio.sleep(self._pace.poll_seconds)
 
-    async def _begin(self, uid: str) -> ReplayRow:
-        while True:
+    async def _begin(self, uid: str) -> ReplayRow | None:
+        """None where it is another process's by now."""
+        while self._is_mine(uid):
             try:
                 row = await self._store.begin_replay(uid, self._replays[uid].identity.name, now_ms=self._clock.now_ms())
             except StoreError:
@@ -141,8 +189,9 @@ class Replayer:
             else:
                 self._note(row)
                 return row
+        return None
 
-    async def _step(self, uid: str, row: ReplayRow) -> ReplayRow:
+    async def _step(self, uid: str, row: ReplayRow) -> ReplayRow | None:
         endpoint = self._endpoint(uid)
         refusal = _refusal(endpoint)
         if endpoint is None or refusal is not None:
@@ -164,7 +213,7 @@ class Replayer:
         endpoints = self._config.endpoints if self._config is not None else ()
         return next((item for item in endpoints if item.identity.name == name), None)
 
-    async def _look(self, uid: str) -> ReplayRow:
+    async def _look(self, uid: str) -> ReplayRow | None:
         found = await self._store.replay(uid)
         return found if found is not None else await self._begin(uid)
 

@@ -35,16 +35,18 @@ def report(
     """
     seen = None if after is None else _versions(after, instance=running.instance)
     lane_version, counter_version = (-1, -1) if seen is None else seen
-    changed = sorted((lane for lane in lanes.values() if lane.version > lane_version), key=lambda lane: lane.version)
+    changed = sorted(
+        (lane for lane in lanes.values() if lane.report_version > lane_version), key=lambda lane: lane.report_version
+    )
     page = changed
     if len(changed) > PAGE:
-        version = changed[PAGE - 1].version
-        page = [lane for lane in changed if lane.version <= version]
+        version = changed[PAGE - 1].report_version
+        page = [lane for lane in changed if lane.report_version <= version]
     return Report(
         running=running,
         cursor=f"{running.instance}:{version}:{counters.version}",
         environment=environment,
-        endpoints=tuple(endpoint_report(lane, now_ms=now_ms) for lane in sorted(page, key=lambda lane: lane.key.name)),
+        endpoints=tuple(_told(lane, now_ms=now_ms) for lane in sorted(page, key=lambda lane: lane.key.name)),
         channels=counters.channels(after=counter_version),
         event_types=counters.event_types(after=counter_version),
         replays=replayer.reports(after=lane_version),
@@ -64,6 +66,13 @@ def _versions(cursor: str, *, instance: str) -> tuple[int, int] | None:
     if owner != instance or not rest.isascii() or not lanes.isdigit() or not counters.isdigit():
         return None
     return int(lanes), int(counters)
+
+
+def _told(lane: Lane, *, now_ms: int) -> EndpointReport:
+    """One that was let go is named once more, so that nobody goes by what was told of it before."""
+    if lane.yielded is None:
+        return endpoint_report(lane, now_ms=now_ms)
+    return EndpointReport(name=lane.key.name, uid=lane.key.uid, owner=False)
 
 
 def endpoint_report(lane: Lane, *, now_ms: int) -> EndpointReport:

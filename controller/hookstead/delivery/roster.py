@@ -14,7 +14,7 @@ from hookstead.delivery.attempt import Sealed
 from hookstead.delivery.lane import Lane
 from hookstead.delivery.memory import Memory, memories
 from hookstead.delivery.pacing import Rate
-from hookstead.delivery.ports import Boot, Clock, EndpointKey, LaneState, Transport
+from hookstead.delivery.ports import Boot, Clock, EndpointKey, LaneState, Transport, slot_of
 from hookstead.resources.kinds import CircuitBreaker
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,16 @@ class Roster:
     """Runs on the dispatcher's event loop; does no I/O of its own.
 
     `lanes` by the endpoint's name; `departed` are lanes that were taken away while attempts were under way; they count
-    where the endpoint comes back.
+    where the endpoint comes back. `owned` are the slots that this process has of those that it shares with others, None
+    where it is alone; `dropped` are then lanes that were taken away with something claimed.
     """
 
     def __init__(self, *, transport: Transport, clock: Clock, user_agent: str, hands: Hands) -> None:
         self.lanes: Final[dict[str, Lane]] = {}
         self.memories: dict[EndpointKey, Memory] = {}
         self.departed: Final[dict[EndpointKey, Lane]] = {}
+        self.dropped: list[Lane] = []
+        self.owned: set[int] | None = None
         self.environment: EnvironmentConfig | None = None
         self.namespace = ""
         self._policy = EgressPolicy()
@@ -50,9 +53,10 @@ class Roster:
         self._user_agent: Final = user_agent
         self._hands: Final = hands
 
-    def start(self, boot: Boot) -> None:
-        """Begin with what the store remembers."""
+    def start(self, boot: Boot, *, shared: bool) -> None:
+        """Begin with what the store remembers; owning nothing yet where the store is shared."""
         self.memories = memories(boot)
+        self.owned = set() if shared else None
 
     def apply(self, config: DeliveryConfig) -> list[EndpointKey]:
         """Let the lanes follow the configuration; the keys whose pending deliveries are to be cancelled now."""
@@ -65,6 +69,10 @@ class Roster:
             self._place(key, endpoint, policy)
         self._policy = policy
         return gone
+
+    def owns(self, key: EndpointKey) -> bool:
+        """Whether this process alone delivers for the endpoint."""
+        return self.owned is None or slot_of(key) in self.owned
 
     def present(self, key: EndpointKey) -> Lane | None:
         """The endpoint's lane, as long as it is that endpoint's."""
@@ -89,7 +97,11 @@ class Roster:
             self._hands.release(lane)
             self._hands.retire(lane)
             self._transport.forget(key)
+            if self.owned is not None and lane.is_busy:
+                self.dropped.append(lane)
         waiting = [key for key, memory in self.memories.items() if memory.counts.pending and key not in kept]
+        if self.owned is not None:  # whether they are cancelled, and by whom, is not for this process alone to say
+            return [key for key in dict.fromkeys([*gone, *waiting]) if self.owns(key)]
         for key in (*gone, *waiting):
             self.memories[key].without_pending()
         return list(dict.fromkeys([*gone, *waiting]))
@@ -119,6 +131,8 @@ class Roster:
         elif rate is not None:
             rate = Rate.after_restart(rate.per_second, self._clock.monotonic())
         before = self.departed.pop(key, None)
+        slot = -1 if self.owned is None else slot_of(key)
+        owned = self.owned is None or slot in self.owned
         return Lane(
             key=key,
             config=endpoint,
@@ -131,12 +145,34 @@ class Roster:
             before=before,
             # What is under way there was cancelled meanwhile.
             intervened_ms=-1 if before is None else self._clock.now_ms(),
+            slot=slot,
+            owned=owned,
+            yielded=None if owned else -1,
         )
+
+    def restore(self, lane: Lane, memory: Memory) -> None:
+        """Let the lane go on as another process left it."""
+        self.show(lane, memory)
+        rate = _rate(lane.config, None)
+        lane.rate = None if rate is None else Rate.after_restart(rate.per_second, self._clock.monotonic())
+        lane.next_due_ms = memory.next_due_ms
+        lane.backlog = lane.backlog or memory.counts.pending > 0
+        lane.owned, lane.yielded = True, None
+        self._without_circuit(lane, lane.config)
+
+    def show(self, lane: Lane, memory: Memory) -> None:
+        """Let the lane tell what another process made of it."""
+        lane.state = lane.shown = memory.state
+        lane.activity = memory.activity(now_ms=self._clock.now_ms())
 
     def _adjust(self, lane: Lane, endpoint: EndpointConfig) -> None:
         lane.rate = _rate(endpoint, lane.rate)
         if endpoint.delivery.ordering is not lane.config.delivery.ordering:
             self._hands.release(lane)  # what was claimed was claimed by the other rule
+        if lane.owned:
+            self._without_circuit(lane, endpoint)
+
+    def _without_circuit(self, lane: Lane, endpoint: EndpointConfig) -> None:
         if endpoint.delivery.circuit_breaker is CircuitBreaker.NONE and lane.state.circuit_opened_ms is not None:
             self._hands.set_state(lane, pacing.without_circuit(lane.state))
 
