@@ -25,9 +25,9 @@ from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.store import PostgresStore
 from store.postgres_fixtures import Databases
 from store.samples import DEAD, NOW, A, B, StoppedClock, attempt, claim, delivery_id, event, ids
+from store.slots import ALL, shared_out
 
 SHORT = Settings(readers=1, lease_seconds=1.5, database_clock=False)
-ALL = frozenset(range(SLOTS))
 
 
 @dataclass
@@ -61,24 +61,6 @@ async def cluster(databases: Databases) -> AsyncIterator[Cluster]:
             assert await store.check() == []
         await cluster.close(store)
     await databases.recycle(cluster.name)
-
-
-async def shared_out(*stores: PostgresStore) -> list[Look]:
-    """Let each look, and let go what it should not have, until every slot is its owner's; the last looks."""
-    for store in stores:
-        await store.peers.look()  # from here on it takes part
-    async with asyncio.timeout(60):
-        while True:
-            looks = []
-            for store in stores:
-                look = await store.peers.look()
-                await store.peers.let_go(look.unwanted)
-                looks.append(look)
-            owned = [slot for look in looks for slot in look.owned]
-            if len(owned) == SLOTS and not any(look.unwanted for look in looks):
-                assert frozenset(owned) == ALL, "a slot has one owner"
-                return looks
-            await asyncio.sleep(0.02)
 
 
 def owned_by(look: Look, *, other: bool = False) -> EndpointKey:

@@ -15,6 +15,10 @@ from store.samples import NOW, A, B, StoppedClock, attempt, claim, event
 
 BACKLOG = 4000
 CALLS_UNTIL_A_PLAN_IS_KEPT = 6
+READ = (
+    "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables"
+    " WHERE schemaname = 'hookstead' AND relname IN ('pending', 'doings')"
+)
 
 
 @pytest.fixture
@@ -62,6 +66,41 @@ async def fetched(store: PostgresStore, endpoint: tuple[str, str], limit: int, *
         return result
 
     return await store._claimer._link.transaction(run)
+
+
+async def seen(store: PostgresStore, since: int) -> tuple[int, int]:
+    """How many deliveries a look tells of that are numbered behind this one, and how many rows of them it read."""
+
+    async def run(connection: Any) -> tuple[int, int]:
+        other = await connection.fetchval(
+            "INSERT INTO hookstead.members (name, lease_until) VALUES ('x', now()) RETURNING owner"
+        )
+        before = await connection.fetchval(READ)
+        rows = await connection.fetch("SELECT kind, n FROM hookstead.look_1($1, $2)", other, [since + 1])
+        read = await connection.fetchval(READ) - before
+        await connection.execute("DELETE FROM hookstead.members WHERE owner = $1", other)
+        return sum(row[1] for row in rows if row[0] == 3), int(read)
+
+    return await store._claimer._link.transaction(run)
+
+
+async def test_a_look_reads_what_is_new_and_nothing_of_the_backlog(store: PostgresStore) -> None:
+    last = await store._reader.fetch("SELECT last FROM hookstead.numbering")
+    for _ in range(CALLS_UNTIL_A_PLAN_IS_KEPT):
+        told, read = await seen(store, last[0][0])
+        assert told == 0
+        assert read <= 5
+    given = [event(A), event(A, B)]
+    await store.accept(given)
+    await store.request_redelivery(given[0].deliveries[0].id, now_ms=NOW)
+    told, read = await seen(store, last[0][0])
+    assert told == 3
+    assert read <= 10
+    jobs = (await claim(store, A, limit=2)).jobs
+    await store.record([attempt(job) for job in jobs], {})
+    told, read = await seen(store, last[0][0])
+    assert told <= 3
+    assert read <= 10
 
 
 @pytest.mark.parametrize("limit", [1, 20])

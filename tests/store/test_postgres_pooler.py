@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import time
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from cluster.child import Child, free_port
-from hookstead.delivery.ports import Accepted, Store
+from hookstead.delivery.ports import SLOTS, Accepted, Store
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
 from property.store.store_machine import StoreMachine
@@ -101,6 +102,32 @@ async def test_more_connections_than_the_pooler_has_do_not_confuse_one_another(
         assert await store.record([attempt(job) for job in jobs], {}) == [1] * 5
     assert await store.check() == []
     await store.close()
+    await place.leave()
+
+
+async def test_several_processes_behind_it_share_the_slots_and_look_at_one_another_in_time(
+    pooler: Pooler, databases: Databases
+) -> None:
+    place = Pooled(pooler, databases)
+    first, second = await place.open(StoppedClock()), await place.open(StoppedClock())
+    assert first.peers is not None
+    assert second.peers is not None
+    looks = {}
+    for _ in range(4):
+        for peers in (first.peers, second.peers):
+            looks[peers] = await peers.look()
+            await peers.let_go(looks[peers].unwanted)
+    owned = [look.owned for look in looks.values()]
+    assert [len(owned[0] | owned[1]), len(owned[0] & owned[1])] == [SLOTS, 0]
+    assert all(owned)
+    await first.accept([event(A)])
+    first.peers.tell()
+    await asyncio.wait_for(second.peers.news(timeout_seconds=0.05), timeout=30)
+    assert dict((await second.peers.look()).arrivals) == {A: 1}
+    memory = await second.peers.memory(range(SLOTS), recent_limit=5)
+    assert memory.counts[A].pending == 1
+    for store in (first, second):
+        await store.close()
     await place.leave()
 
 
