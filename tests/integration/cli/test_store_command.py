@@ -74,7 +74,7 @@ def test_a_delivery_that_is_not_accounted_for_is_told(used: str) -> None:
     ("argv", "code", "words"),
     [
         (("check",), 2, "--store is required (or HOOKSTEAD_STORE)"),
-        (("mend", "--store", "sqlite:x"), 2, "unknown action 'mend': one of check, migrate"),
+        (("mend", "--store", "sqlite:x"), 2, "unknown action 'mend': one of check, migrate, copy"),
         (("check", "--store", "sqlite:no/such.db"), 1, "--store sqlite:no/such.db: no such file"),
         (("check", "--store", "mysql:x"), 1, "expected sqlite:PATH"),
     ],
