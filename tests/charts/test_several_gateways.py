@@ -1,0 +1,186 @@
+"""Gateways of one release on one PostgreSQL: what the chart renders runs, is found by the operator, and rolls over."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import itertools
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from charts.kubelet import NotMountedError
+from charts.releases import COMMON, TEST_ONLY, Release, merged
+from cluster.contract_site import manifest, secret
+from contract.processes import Receiver, ask, until
+from store.postgres_server import PostgresServer
+from toolchain.binaries import ProgramMissingError, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from charts.kubelet import Pod
+    from cluster.apiserver import ApiServer
+
+VALUES: Final[dict[str, Any]] = {
+    "environment": {"state": "Enabled"},
+    "store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}},
+    "gateway": {"replicas": 2, "preStopSeconds": 3, "drainSeconds": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    try:
+        locate("postgres")
+    except ProgramMissingError as error:
+        pytest.skip(str(error))
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    cluster: ApiServer, receiver: Receiver, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """Two gateways and an operator; the endpoint `fleet`."""
+    folder = tmp_path_factory.mktemp("fleet")
+    release = Release(cluster, "team-fleet", "fleet", folder, (), merged(COMMON, VALUES))
+    url = postgres.url(asyncio.run(postgres.create()))
+    try:
+        release.create_namespace()
+        release.upgrade()
+        operator = release.operator_pod()
+        operator.start(TEST_ONLY)
+        first = release.gateway_pod()
+        until(lambda: 'secret "database" not found' in _missing(first), what="the gateway waits for its Secret")
+        release.apply(
+            secret("database", {}, url=url), manifest("WebhookEndpoint", "fleet", {"url": f"{receiver.url}/fleet"})
+        )
+        for pod in (first, release.gateway_pod(1)):
+            release.start_when_mounted(pod)
+            pod.become_ready()
+        operator.become_ready()
+        release.expect("webhookendpoints", "fleet", Ready=("True", "Ready"))
+        yield release
+    finally:
+        release.close()
+
+
+def _missing(pod: Pod) -> str:
+    """What the pod waits for."""
+    with pytest.raises(NotMountedError) as waits:
+        pod.start(TEST_ONLY)
+    return str(waits.value)
+
+
+def _programmed(release: Release) -> float:
+    operator = release.pods[f"{release.name}-operator-0"]
+    text = ask(f"{operator.address}:{operator.port('admin')}", "GET", "/metrics").text
+    (line,) = [one for one in text.splitlines() if one.startswith("hookstead_operator_gateways_programmed ")]
+    return float(line.split()[1])
+
+
+def test_the_operator_finds_and_programs_each_of_them(fleet: Release) -> None:
+    until(lambda: _programmed(fleet) == 2, what="both gateways are programmed")
+    path = f"/apis/hookstead.dev/v1alpha1/namespaces/{fleet.namespace}/webhookenvironments/default"
+
+    def shown() -> bool:
+        said = fleet.get(path)["status"]["gateway"]
+        return bool(said["replicas"] == said["programmedReplicas"] == 2)
+
+    until(shown, what="the environment's status counts both", seconds=40, pause=0.2)
+
+
+def test_the_databases_url_is_on_no_command_line_and_in_no_log(fleet: Release, postgres: PostgresServer) -> None:
+    for name in ("fleet-gateway-0", "fleet-gateway-1"):
+        pod = fleet.pods[name]
+        assert pod.process is not None
+        words = Path(f"/proc/{pod.process.pid}/cmdline").read_text(encoding="utf-8")
+        assert "postgresql" not in words
+        assert str(postgres.port) not in words
+        assert "hookstead@" not in pod.process.log.read_text(encoding="utf-8")
+
+
+@dataclass
+class Producers:
+    """Threads that keep their connections, as HTTP clients do, and make new ones to pods that the Service leads to."""
+
+    release: Release
+    token: str
+    endpoints: list[Pod]
+    """What the Service leads new connections to."""
+    sent: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, number: int) -> None:
+        """One producer, until it is told to stop."""
+        connection: http.client.HTTPConnection | None = None
+        for index in itertools.count():
+            if self.stop.is_set():
+                break
+            if connection is None:
+                pod = self.endpoints[(number + index) % len(self.endpoints)]
+                connection = http.client.HTTPConnection(pod.address, pod.port("http"), timeout=20)
+            name = f"{number}-{index}"
+            try:
+                status, ended = self._send(connection, name)
+            except OSError as error:
+                self.failed.append(f"{name}: {error!r}")
+                ended = True
+            else:
+                (self.sent if status == 202 else self.failed).append(name)
+            if ended:
+                connection.close()
+                connection = None
+            time.sleep(0.01)
+        if connection is not None:
+            connection.close()
+
+    def _send(self, connection: http.client.HTTPConnection, name: str) -> tuple[int, bool]:
+        """The status, and whether the answer was the connection's last."""
+        body = json.dumps({"type": "order.created", "id": name, "data": {"n": name}})
+        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        connection.request("POST", "/v1/events", body=body, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.getheader("connection") == "close"
+
+
+def test_a_rollout_under_load_refuses_no_event_and_loses_none(fleet: Release, receiver: Receiver) -> None:
+    """As the Deployment's controller does it by the rendered strategy: one more pod, Ready, then one less."""
+    spec = fleet.get(f"/apis/apps/v1/namespaces/{fleet.namespace}/deployments/fleet-gateway")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    old = [fleet.pods["fleet-gateway-0"], fleet.pods["fleet-gateway-1"]]
+    producers = Producers(fleet, fleet.token("fleet-operator-user"), list(old))
+    threads = [threading.Thread(target=producers.run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(producers.sent) >= 50, what="events flow")
+        for number, pod in enumerate(old, start=2):
+            new = fleet.gateway_pod(number)
+            fleet.start_when_mounted(new)
+            new.become_ready()
+            producers.endpoints = [one for one in (*producers.endpoints, new) if one is not pod]
+            assert pod.terminate() == 0
+            fleet.server.request("DELETE", f"{pod.path}?gracePeriodSeconds=0")
+        before = len(producers.sent)
+        until(lambda: len(producers.sent) >= before + 50, what="events flow")
+    finally:
+        producers.stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert producers.failed == []
+
+    def missing() -> set[str]:
+        return set(producers.sent) - {json.loads(one.body)["data"]["n"] for one in receiver.received("/fleet")}
+
+    until(lambda: not missing(), what="every event is delivered", seconds=40, pause=0.2)
+    until(lambda: _programmed(fleet) == 2, what="the new gateways are programmed")
