@@ -102,6 +102,11 @@ def test_what_waits_for_somebody_else_says_nothing_of_the_process(
     assert _age(lane, made) is None
 
 
+def test_another_process_s_endpoint_says_nothing_of_this_one() -> None:
+    made = config(endpoint("a"))
+    assert _age(_lane(made, next_due_ms=NOW - 60_000, owned=False), made) is None
+
+
 def test_a_rate_that_has_room_and_an_order_that_is_free_hold_nothing_back() -> None:
     made = config(endpoint("a", delivery=DeliverySpec(ordering=Ordering.ORDERED, requests_per_second=10)))
     assert _age(_lane(made, rate=Rate(10, tat=50.0), next_due_ms=NOW - 1_000), made) == 1_000
