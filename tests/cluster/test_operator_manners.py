@@ -308,9 +308,10 @@ def test_the_token_and_the_certificate_of_the_internal_port_are_made_once(here: 
     here.start_operator()
     body = eventually("hookstead-internal", lambda: here.secret("hookstead-internal"))
     assert set(body["data"]) == {"token", "ca.crt", "tls.crt", "tls.key"}
+    pushes = here.gateway.pushes
+    eventually("the first has claimed its term", lambda: pushes, seconds=45)
     assert here.stop_operator() == 0
     here.start_operator()
-    pushes = here.gateway.pushes
     eventually("pushed", lambda: pushes and pushes[-1][0].startswith("2."), seconds=45)
     again = here.secret("hookstead-internal")
     assert again is not None
