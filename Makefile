@@ -68,6 +68,11 @@ check: $(READY) ## Lint, format, types, room boundaries, freshness of generated 
 test: $(READY) binaries ## The whole suite, with everything that it needs; ARGS="tests/unit -k name" narrows it
 	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
+.PHONY: nightly
+nightly: $(READY) binaries ## The faults at length: 50 kills of each kind, ten minutes of parallel load on PostgreSQL
+	FAULT_CYCLES=50 FAULT_SECONDS=600 $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup \
+		tests/faults/test_kill.py $(wildcard tests/faults/test_postgres_*.py) $(ARGS)
+
 .PHONY: simulate
 simulate: $(READY) ## The engine through simulated lives and power failures: SEEDS=0:20000, or SEEDS=17 for one in full
 	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.campaign $(SEEDS) $(ARGS)
@@ -77,7 +82,7 @@ mutants: $(READY) ## Put known bugs into the engine, one by one: does the simula
 	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.mutants $(ARGS)
 
 .PHONY: promises
-promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: a quarter of an hour
+promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: half an hour
 	@$(PYTHON) tests/simulation/promises.py collect --seeds $(SEEDS)
 
 .PHONY: docs

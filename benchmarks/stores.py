@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from loopback import Producer, Receiver, post
@@ -36,8 +37,7 @@ class Measured:
     accept_rate: float
     gateway_us: float
     server_us: float
-    wal_bytes: float
-    commits: float
+    log: dict[str, float]
     parts: dict[str, float]
     other: dict[int, int]
 
@@ -74,15 +74,51 @@ async def publish(here: Place, bodies: Iterator[bytes], connections: int) -> dic
     return statuses
 
 
-async def wal(here: Place) -> tuple[int, int]:
-    """Bytes of the log so far, and commits."""
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the server has done so far: bytes of its log, commits, fsyncs and their seconds, seconds in functions."""
+
+    size: int = 0
+    commits: int = 0
+    syncs: int = 0
+    sync_seconds: float = 0.0
+    functions: dict[str, float] = field(default_factory=dict)
+
+
+async def log_of(here: Place) -> Log:
     if here.server is None:
-        return 0, 0
+        return Log()
     rows = await here.ask(
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,"
-        " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())"
+        " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
+        " (SELECT to_jsonb(w)::text FROM pg_stat_wal w),"
+        " (SELECT coalesce(jsonb_object_agg(funcname, total_time), '{}')::text FROM pg_stat_user_functions)"
     )
-    return int(rows[0][0]), int(rows[0][1])
+    size, commits, syncs, functions = rows[0]
+    found = json.loads(syncs)
+    return Log(
+        size=size,
+        commits=commits,
+        syncs=found.get("wal_sync", 0),  # PostgreSQL 18 tells it elsewhere
+        sync_seconds=found.get("wal_sync_time", 0.0) / 1000,
+        functions={name: spent / 1000 for name, spent in json.loads(functions).items()},
+    )
+
+
+def since(then: Log, now: Log, events: int) -> dict[str, float]:
+    """Per event: bytes, commits, fsyncs, and microseconds of fsync and of the functions that callers call."""
+    functions = {
+        name: (spent - then.functions.get(name, 0.0)) / events * 1e6
+        for name, spent in now.functions.items()
+        if name.startswith(("accept_", "record_", "claim_"))
+    }
+    return {
+        "log bytes": (now.size - then.size) / events,
+        "commits": (now.commits - then.commits) / events,
+        "fsyncs": (now.syncs - then.syncs) / events,
+        "µs of fsync": (now.sync_seconds - then.sync_seconds) / events * 1e6,
+        **{f"µs in {name}": spent for name, spent in functions.items()},
+    }
 
 
 async def measure(server: PostgresServer | None, gateways: int, options: argparse.Namespace) -> Measured:
@@ -96,7 +132,7 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
         await publish(here, (bodies(number, prefix="warm") for number in range(WARM_UP)), options.connections)
         await count.reaches(WARM_UP)
         await asyncio.sleep(2)
-        log = await wal(here)
+        log = await log_of(here)
         parts = await here.server_parts()
         cpu, started = (here.gateway_cpu(), here.server_cpu()), time.perf_counter()
         statuses = await publish(here, (bodies(number) for number in range(events)), options.connections)
@@ -107,15 +143,14 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
         costs = here.gateway_cpu() - cpu[0], here.server_cpu() - cpu[1]
         ended = await here.server_parts()
         await asyncio.sleep(12)  # statistics of idle connections lag by ten
-        size, commits = await wal(here)
+        server_log = since(log, await log_of(here), events)
     receiver.close()
     return Measured(
         rate=events / seconds,
         accept_rate=events / accepted,
         gateway_us=costs[0] / events * 1e6,
         server_us=costs[1] / events * 1e6,
-        wal_bytes=(size - log[0]) / events,
-        commits=(commits - log[1]) / events,
+        log=server_log,
         parts={name: (seconds - parts.get(name, 0.0)) / events * 1e6 for name, seconds in ended.items()},
         other={status: number for status, number in statuses.items() if status != 202},
     )
@@ -123,14 +158,19 @@ async def measure(server: PostgresServer | None, gateways: int, options: argpars
 
 def median(rounds: list[Measured]) -> Measured:
     """Of each figure."""
-    figures = ("rate", "accept_rate", "gateway_us", "server_us", "wal_bytes", "commits")
+    figures = ("rate", "accept_rate", "gateway_us", "server_us")
     other = {status: number for one in rounds for status, number in one.other.items()}
-    names = {name for one in rounds for name in one.parts}
     return Measured(
-        parts={name: statistics.median(one.parts.get(name, 0.0) for one in rounds) for name in names},
+        parts=medians([one.parts for one in rounds]),
+        log=medians([one.log for one in rounds]),
         **{name: statistics.median(getattr(one, name) for one in rounds) for name in figures},
         other=other,
     )
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    names = {name: None for one in rounds for name in one}
+    return {name: statistics.median(one.get(name, 0.0) for one in rounds) for name in names}
 
 
 def main() -> int:
@@ -160,19 +200,19 @@ def main() -> int:
 
 
 def show(cases: list[tuple[str, PostgresServer | None, int]], found: list[Measured]) -> None:
-    print(f"{'':<22} {'events/s':>9} {'accepted/s':>10} {'CPU µs an event':>25} {'per core':>9} {'of':>7} {'WAL':>8}"
-          f" {'commits':>8}")  # fmt: skip
-    print(f"{'store, gateways':<22} {'':>9} {'':>10} {'gateways':>12} {'PostgreSQL':>12} {'events/s':>9} {'SQLite':>7}"
-          f" {'bytes':>8} {'an event':>8}")  # fmt: skip
+    print(f"{'':<16} {'':>9} {'':>10} {'CPU µs an event':>25} {'per core':>9} {'of':>7}")
+    columns = f"{'store, gateways':<16} {'events/s':>9} {'accepted/s':>10} {'gateways':>12} {'PostgreSQL':>12}"
+    print(columns, f"{'events/s':>9} {'SQLite':>7}")
     for (store, _, count), one in zip(cases, found, strict=True):
         print(
-            f"{store + ', ' + str(count):<22} {one.rate:>9.0f} {one.accept_rate:>10.0f} {one.gateway_us:>12.0f}"
+            f"{store + ', ' + str(count):<16} {one.rate:>9.0f} {one.accept_rate:>10.0f} {one.gateway_us:>12.0f}"
             f" {one.server_us:>12.0f} {1e6 / one.gateway_us:>9.0f} {found[0].gateway_us / one.gateway_us:>7.0%}"
-            f" {one.wal_bytes:>8.0f} {one.commits:>8.2f}  {one.other or ''}"
+            f"  {one.other or ''}"
         )
         if one.parts:
             parts = sorted(one.parts.items(), key=lambda part: -part[1])
-            print("  of which", ", ".join(f"{name} {cost:.0f}" for name, cost in parts if cost >= 0.5))
+            print("   CPU µs an event:", ", ".join(f"{name} {cost:.0f}" for name, cost in parts if cost >= 0.5))
+            print("   an event:", ", ".join(f"{value:.3g} {name}" for name, value in one.log.items()))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ SETTINGS: Final = {
     "max_wal_size": "4GB",
     "max_connections": "100",
     "autovacuum_naptime": "1min",
+    "track_functions": "pl",
+    "track_wal_io_timing": "on",
 }
-"""What a server for this would have at the least; the rest are PostgreSQL's defaults."""
+"""What a server for this would have at the least, and what tells about it; the rest are PostgreSQL's defaults."""
 
 
 def objects(endpoints: int, urls: Mapping[int, str], default: str) -> list[object]:
