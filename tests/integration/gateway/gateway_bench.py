@@ -144,9 +144,17 @@ class Bench:
         return found
 
 
-def options(folder: Path, **changes: Any) -> GatewayOptions:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a gateway keeps its events."""
+
+    store: str
+
+
+def options(place: Path | Place, **changes: Any) -> GatewayOptions:
+    """`place`: a folder for an SQLite store, or where another store is."""
     given: dict[str, Any] = {
-        "store": f"sqlite:{folder / 'store.db'}",
+        "store": f"sqlite:{place / 'store.db'}" if isinstance(place, Path) else place.store,
         "listen": ("127.0.0.1", 0),
         "admin_listen": ("127.0.0.1", 0),
         "internal_listen": None,
@@ -159,10 +167,10 @@ def options(folder: Path, **changes: Any) -> GatewayOptions:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, *objects: Any, **changes: Any) -> AsyncIterator[Bench]:
+async def running(place: Path | Place, *objects: Any, **changes: Any) -> AsyncIterator[Bench]:
     """A gateway with these objects applied; without any, one endpoint `all` that gets everything."""
     async with receiving() as receiver, aiohttp.ClientSession() as session:
-        process = GatewayProcess(options(folder, **changes))
+        process = GatewayProcess(options(place, **changes))
         await process.start()
         try:
             bench = Bench(process, session, receiver)

@@ -22,11 +22,11 @@ from hookstead.resources.kinds import (
     ReplaySpec,
     RetrySpec,
 )
-from integration.gateway.gateway_bench import running
+from integration.gateway.gateway_bench import Place, running
 
 
-async def test_an_event_is_delivered_signed_and_byte_for_byte(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_an_event_is_delivered_signed_and_byte_for_byte(place: Place) -> None:
+    async with running(place) as bench:
         data = '{ "n" : 1.0, "big":18446744073709551616,"\\u00e9":"\u00e9\\/" }'
         body = f'{{"type":"order.created", "timestamp":"2026-01-31T12:00:00.1+01:00","data":{data} }}'
         answer = await bench.post("/v1/events", data=body.encode(), headers={"Content-Type": "application/json"})
@@ -44,8 +44,8 @@ async def test_an_event_is_delivered_signed_and_byte_for_byte(tmp_path: Path) ->
         assert [delivery["status"] for delivery in event.json["deliveries"]] == ["Delivered"]
 
 
-async def test_the_same_id_again_is_the_same_event_and_another_content_is_a_clash(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_the_same_id_again_is_the_same_event_and_another_content_is_a_clash(place: Place) -> None:
+    async with running(place) as bench:
         first = await bench.publish(id="order-1", data={"n": 1})
         again = await bench.publish(id="order-1", data={"n": 1})
         clash = await bench.publish(id="order-1", data={"n": 2})
@@ -66,8 +66,8 @@ async def test_the_same_id_again_is_the_same_event_and_another_content_is_a_clas
         assert apart.json["id"] != first.json["id"]
 
 
-async def test_channels_decide_who_gets_an_event(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_channels_decide_who_gets_an_event(place: Place) -> None:
+    async with running(place) as bench:
         await bench.process.apply(
             config(
                 channel("c", "client_1"),
@@ -85,8 +85,8 @@ async def test_channels_decide_who_gets_an_event(tmp_path: Path) -> None:
         assert (await bench.get("/v1/deliveries?endpoint=client&channel=client_2")).json["items"] == []
 
 
-async def test_a_failure_is_told_attempt_by_attempt(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_a_failure_is_told_attempt_by_attempt(place: Place) -> None:
+    async with running(place) as bench:
         bench.receiver.status, bench.receiver.text = 500, "out of \u20ac\x00"
         await bench.process.apply(
             config(
@@ -132,8 +132,8 @@ async def test_a_failure_is_told_attempt_by_attempt(tmp_path: Path) -> None:
         assert [one["trigger"] for one in attempts] == ["Scheduled", "Manual"]
 
 
-async def test_lists_are_paged_newest_first_while_events_arrive(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_lists_are_paged_newest_first_while_events_arrive(place: Place) -> None:
+    async with running(place) as bench:
         ids = [(await bench.publish()).json["id"] for _ in range(5)]
         await bench.finished(5)
         first = (await bench.get("/v1/events?limit=2")).json
@@ -201,8 +201,8 @@ async def test_what_is_unknown_is_a_404(tmp_path: Path, method: str, target: str
         assert (answer.status, answer.problem) == (404, "not-found")
 
 
-async def test_objects_are_shown_with_every_field_of_their_status(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_objects_are_shown_with_every_field_of_their_status(place: Place) -> None:
+    async with running(place) as bench:
         await bench.process.apply(
             config(
                 channel("c", "client_1"),
@@ -292,8 +292,8 @@ async def test_a_disabled_environment_takes_nothing(tmp_path: Path) -> None:
         assert (await bench.get("/v1/environment")).status == 200
 
 
-async def test_a_test_is_sent_at_once_and_counted_nowhere(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_a_test_is_sent_at_once_and_counted_nowhere(place: Place) -> None:
+    async with running(place) as bench:
         objects = [
             event_type("a", "order.created", sample={"n": 1}),
             endpoint("all", url=bench.receiver.url),
@@ -312,8 +312,8 @@ async def test_a_test_is_sent_at_once_and_counted_nowhere(tmp_path: Path) -> Non
         assert (await bench.get("/v1/deliveries")).json["items"] == []
 
 
-async def test_an_erased_payload_is_gone_and_the_log_stays(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_an_erased_payload_is_gone_and_the_log_stays(place: Place) -> None:
+    async with running(place) as bench:
         event = (await bench.publish(data={"secret": 1})).json["id"]
         (delivery,) = await bench.finished()
         assert (await bench.call("DELETE", f"/v1/events/{event}/payload")).status == 204
@@ -324,16 +324,16 @@ async def test_an_erased_payload_is_gone_and_the_log_stays(tmp_path: Path) -> No
         assert (again.status, again.problem) == (410, "payload-erased")
 
 
-async def test_a_response_body_needs_no_utf8(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_a_response_body_needs_no_utf8(place: Place) -> None:
+    async with running(place) as bench:
         await bench.publish()
         (delivery,) = await bench.finished()
         (attempt,) = (await bench.get(f"/v1/deliveries/{delivery['id']}")).json["attempts"]
         assert attempt["responseBody"] == "thanks"
 
 
-async def test_the_stream_tells_what_happens_and_never_a_body(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench, bench.session.get(f"{bench.base}/v1/activity/stream") as stream:
+async def test_the_stream_tells_what_happens_and_never_a_body(place: Place) -> None:
+    async with running(place) as bench, bench.session.get(f"{bench.base}/v1/activity/stream") as stream:
         assert stream.headers["Content-Type"] == "text/event-stream"
         event = (await bench.publish(data={"hush": "payload"})).json["id"]
         seen = await asyncio.wait_for(read_events(stream, 3), timeout=10)
@@ -358,8 +358,8 @@ async def read_events(stream: Any, count: int) -> list[tuple[str, Any]]:
     return found
 
 
-async def test_activity_adds_up(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_activity_adds_up(place: Place) -> None:
+    async with running(place) as bench:
         for _ in range(3):
             await bench.publish()
         await bench.finished(3)
@@ -377,8 +377,8 @@ async def test_activity_adds_up(tmp_path: Path) -> None:
         )
 
 
-async def test_metrics_count_what_happened_under_names_from_manifests_only(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_metrics_count_what_happened_under_names_from_manifests_only(place: Place) -> None:
+    async with running(place) as bench:
         await bench.publish(type="caller.chose_this", channels=["caller_chose_that"])
         await bench.finished()
         text = (await bench.get(f"{bench.admin}/metrics")).body.decode()
@@ -389,8 +389,8 @@ async def test_metrics_count_what_happened_under_names_from_manifests_only(tmp_p
         assert "chose" not in text
 
 
-async def test_a_gateway_without_a_configuration_is_alive_and_not_ready(tmp_path: Path) -> None:
-    async with running(tmp_path, internal_listen=("127.0.0.1", 0)) as bench:
+async def test_a_gateway_without_a_configuration_is_alive_and_not_ready(place: Place) -> None:
+    async with running(place, internal_listen=("127.0.0.1", 0)) as bench:
         assert (await bench.get(f"{bench.admin}/healthz")).status == 200
         ready = await bench.get(f"{bench.admin}/readyz")
         assert (ready.status, ready.problem) == (503, "not-ready")
@@ -413,8 +413,8 @@ async def test_openapi_describes_the_gateway(tmp_path: Path) -> None:
         assert "/v1/events" in document["paths"]
 
 
-async def test_a_replay_is_shown_with_its_progress(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_a_replay_is_shown_with_its_progress(place: Place) -> None:
+    async with running(place) as bench:
         await bench.publish()
         await bench.finished()
         again = Replay(
