@@ -28,14 +28,12 @@ def queue_age_ms(lanes: Iterable[Lane], *, environment: EnvironmentConfig | None
 def lane_age_ms(lane: Lane, *, environment: EnvironmentConfig | None, now_ms: int, monotonic: float) -> int | None:
     """For how many milliseconds the endpoint's oldest due delivery that is not under way has been due; 0: none is.
 
-    None where that says nothing of this process: for another's endpoint, without traffic, or while deliveries wait for somebody else (what a
-    person switched off, a receiver that failed or asked to wait, a rate, the one before in an order).
+    None where that says nothing of this process: another's endpoint, no traffic, or deliveries that wait for somebody
+    else (what a person switched off, a receiver that failed or asked to wait, a rate, the one before in an order).
     """
-    if (
-        not lane.owned
-        or lane.hold(environment) is not None
-        or pacing.held_reason(lane.state, now_ms=now_ms) is not None
-    ):
+    if not lane.owned or lane.hold(environment) is not None:
+        return None
+    if pacing.held_reason(lane.state, now_ms=now_ms) is not None:
         return None
     if lane.rate is not None and lane.rate.wait(monotonic) > 0:
         return None
