@@ -20,7 +20,7 @@ import yaml
 from charts.helm import CRDS, ENVIRONMENT, USUAL, HelmError, helm, install, named, pod_templates, template
 from charts.kubelet import NotMountedError, Pod, pod_of
 from charts.releases import COMMON, TEST_ONLY, Release, merged
-from charts.test_render import EVERYTHING, VARIANTS
+from charts.test_render import EVERYTHING, POSTGRESQL, VARIANTS
 from cluster.apiserver import ApiError, KubectlError
 from cluster.contract_site import event_type, manifest, secret
 from contract.processes import Receiver, ask, until
@@ -475,6 +475,28 @@ def _claims(release: Release) -> list[dict[str, Any]]:
     path = f"/apis/apps/v1/namespaces/{release.namespace}/statefulsets/{release.name}-gateway"
     claims: list[dict[str, Any]] = release.get(path)["spec"]["volumeClaimTemplates"]
     return claims
+
+
+def test_a_release_moves_from_sqlite_to_postgresql_and_to_an_autoscaler(cluster: ApiServer, tmp_path: Path) -> None:
+    release = Release(cluster, "team-moved", "moved", tmp_path, (), {})
+    release.create_namespace()
+    release.upgrade()
+    path = f"/apis/apps/v1/namespaces/{release.namespace}"
+    assert _maybe(release, f"{path}/statefulsets/moved-gateway")
+    release.upgrade(**POSTGRESQL, gateway={"replicas": 3})
+    until(lambda: _maybe(release, f"{path}/statefulsets/moved-gateway") is None, what="the StatefulSet goes")
+    assert release.get(f"{path}/deployments/moved-gateway")["spec"]["replicas"] == 3
+    release.upgrade(gateway={"autoscaling": {"enabled": True}})
+    # As docs/install.md says: what is not given any more starts from the API server's default.
+    assert release.get(f"{path}/deployments/moved-gateway")["spec"]["replicas"] == 1
+    words = ("scale", "deployment/moved-gateway", "--replicas=5")
+    cluster.kubectl(*words, namespace=release.namespace)  # the autoscaler
+    release.upgrade(gateway={"autoscaling": {"maxReplicas": 9}, "podAnnotations": {"rolled": "yes"}})
+    assert release.get(f"{path}/deployments/moved-gateway")["spec"]["replicas"] == 5
+    scaler = f"/apis/autoscaling/v2/namespaces/{release.namespace}/horizontalpodautoscalers/moved-gateway"
+    assert release.get(scaler)["spec"]["maxReplicas"] == 9
+    with pytest.raises(HelmError, match=r"gateway\.replicas: 3 needs store\.type: postgresql"):
+        release.upgrade(store={"type": "sqlite", "postgresql": {"existingSecret": ""}})
 
 
 def test_a_second_release_in_a_namespace_is_refused(shop: Release) -> None:
