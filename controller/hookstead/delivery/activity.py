@@ -46,9 +46,9 @@ class LaneActivity:
         recent: tuple[RecentAttempt, ...],
         now_ms: int,
     ) -> None:
-        """Continue after a restart; what the window held then counts as of the present hour."""
+        """Continue after a restart, with `recent` newest first; what the window held counts as of the present hour."""
         self.counts = counts
-        self.recent.extend(recent)
+        self.recent.extend(reversed(recent))
         if window is not None:
             hour = _Hour(now_ms // _HOUR_MS, window.succeeded, window.failed, window.dead_lettered)
             self.hours.append(hour)

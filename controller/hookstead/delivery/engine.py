@@ -126,6 +126,7 @@ class Engine:
             dispatcher=self._dispatcher,
             counters=self._counters,
             clock=clock,
+            random=random,
             config=lambda: self._config,
             seconds=self._settings.housekeeping_seconds,
             retention_batch=self._settings.retention_batch,

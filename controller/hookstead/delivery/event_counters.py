@@ -23,11 +23,14 @@ class _Tally(msgspec.Struct):
     version: int = 0
 
 
-class _Sums(msgspec.Struct):
+class _Sums(msgspec.Struct, omit_defaults=True):
+    """`by` tells who wrote the blob, so that a process whose write nobody answered knows it again."""
+
     channels: dict[str, _Tally] = {}
     event_types: dict[str, _Tally] = {}
     accepted: int = 0
     last_ms: int | None = None
+    by: str = ""
 
 
 class EventCounters:
@@ -130,12 +133,17 @@ class EventCounters:
         """Declared event types that were counted after the version."""
         return _activities(self._shared.event_types, self._own.event_types, self._declared_types, after)
 
-    def added_to(self, saved: bytes | None) -> Addition:
-        """The shared sum with what was counted here, where `saved` is what the store has now."""
+    def added_to(self, saved: bytes | None, *, by: str) -> Addition:
+        """The shared sum with what was counted here, where `saved` is what the store has now. `by`: a name that no
+        other write has."""
         sums = _Sums() if saved is None else msgspec.json.decode(saved, type=_Sums)
         own = msgspec.json.decode(msgspec.json.encode(self._own), type=_Sums)
+        before = msgspec.json.encode(sums)
         _add(sums, own)
         self._forget(sums)
+        if msgspec.json.encode(sums) == before:
+            return Addition(None, sums, own)
+        sums.by = by
         return Addition(msgspec.json.encode(sums), sums, own)
 
     def merged(self, addition: Addition) -> None:
@@ -159,9 +167,9 @@ class EventCounters:
 
 
 class Addition(msgspec.Struct):
-    """What the shared blob is to become: the present sum (`sums`) with one process's part (`own`) in it."""
+    """What the shared blob is to become (None: it stays): the present sum (`sums`) with one process's part in it."""
 
-    blob: bytes
+    blob: bytes | None
     sums: _Sums
     own: _Sums
 

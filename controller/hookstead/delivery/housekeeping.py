@@ -11,7 +11,7 @@ from hookstead.config.model import DeliveryConfig, RetentionPolicy
 from hookstead.delivery.clock_watch import ClockWatch, went_back
 from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.event_counters import Addition, EventCounters
-from hookstead.delivery.ports import Clock, Store, StoreError
+from hookstead.delivery.ports import Clock, Random, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Housekeeping:
         dispatcher: Dispatcher,
         counters: EventCounters,
         clock: Clock,
+        random: Random,
         config: Callable[[], DeliveryConfig | None],
         seconds: float,
         retention_batch: int,
@@ -44,6 +45,7 @@ class Housekeeping:
         self._dispatcher = dispatcher
         self._counters = counters
         self._clock = clock
+        self._random = random
         self._config = config
         self._seconds = seconds
         self._retention_batch = retention_batch
@@ -70,7 +72,7 @@ class Housekeeping:
         self._watch = ClockWatch(self._clock.now_ms(), self._clock.monotonic())
         saved = await self._store.get_blob(_COUNTERS_BLOB)
         if saved is not None:
-            self._counters.merged(self._counters.added_to(saved))
+            self._counters.merged(self._counters.added_to(saved, by=""))
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._keep_house(), name="housekeeping"),
@@ -181,10 +183,11 @@ class Housekeeping:
             if self._attempted is not None and saved == self._attempted.blob:
                 self._counters.merged(self._attempted)  # nobody had answered, and it was done
             self._attempted = None
-            addition = self._counters.added_to(saved)
-            if addition.blob != saved:
+            addition = self._counters.added_to(saved, by=self._random.event_id())
+            if addition.blob is not None:
                 self._attempted = addition
                 if not await self._store.replace_blob(_COUNTERS_BLOB, saved, addition.blob):
+                    self._attempted = None
                     continue  # another process was faster
             self._counters.merged(addition)
             self._attempted = None

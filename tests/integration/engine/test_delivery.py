@@ -631,3 +631,23 @@ def test_a_fault_of_ours_in_an_attempt_costs_no_delivery(bench: Any) -> None:
 
 async def _faulty(_request: Any) -> Any:
     raise ZeroDivisionError("on purpose")
+
+
+def test_recent_deliveries_are_newest_first_behind_a_restart_as_well(bench: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.start(config(endpoint("e")))
+        for _ in range(3):
+            await b.publish()
+            await b.pass_time(2)
+        await b.crash()
+        await b.start(config(endpoint("e")))
+        await b.publish()
+        await b.pass_time(2)
+        report = b.engine.endpoint_report("e")
+        assert report is not None
+        times = [item.time for item in report.recent_deliveries]
+        assert times == sorted(times, reverse=True)
+        assert len(times) == 4
+        await b.stop()
+
+    bench(scenario)
