@@ -93,7 +93,7 @@ class Link:
     async def transaction(self, run: Callable[[Any], Awaitable[Result]], *, begin: str = "BEGIN") -> Result:
         """`run` on the connection, between `begin` and the commit; whatever it raises rolls back."""
         async with self._using() as connection:
-            idle_ms = int(self._settings.statement_seconds * 1500)
+            idle_ms = int(self._settings.idle_seconds * 1000)
             await connection.execute(f"{begin}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
             try:
                 result = await run(connection)
@@ -141,7 +141,7 @@ class Link:
             server_settings={
                 "application_name": f"hookstead {self._purpose}",
                 "statement_timeout": str(int(settings.statement_seconds * 1200)),
-                "idle_in_transaction_session_timeout": str(int(settings.statement_seconds * 1500)),
+                "idle_in_transaction_session_timeout": str(int(settings.idle_seconds * 1000)),
                 "jit": "off",
             },
         )

@@ -40,3 +40,9 @@ class Settings:
     """Days whose partitions are made before they begin."""
     retention_slack_ms: int = 25 * 3_600_000
     """How long rows may outlive their age before they go one by one; until then they go with their whole day."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long the server waits for the next statement of a transaction: whoever vanishes in the middle of one
+        holds its locks so long, and everybody waits."""
+        return max(self.statement_seconds / 5, 5.0)

@@ -366,8 +366,8 @@ class PostgresStore:
         await self._writer.lane.close()
         await self._claimer.lane.close()
         await self._reader.close()
-        await self._membership.leave()
         await self._peers.close()
+        await self._membership.leave()
         for link in self._links:
             await link.close()
 

@@ -79,6 +79,8 @@ DECLARE
 BEGIN
   PERFORM hookstead.durable_1();
   PERFORM hookstead.fence_1(owner_, batch_, lease_);
+  -- Before anything is read: who drops a day's partition waits for its readers under this lock.
+  PERFORM FROM hookstead.numbering FOR UPDATE;
   SELECT p.seq, p.endpoint_id, p.event_seq INTO found_ FROM hookstead.pending p WHERE p.id = id_;
   IF NOT FOUND THEN
     SELECT h.seq, h.endpoint_id, h.event_seq INTO found_ FROM hookstead.ended h WHERE h.id = id_;
@@ -86,7 +88,6 @@ BEGIN
       RETURN;
     END IF;
   END IF;
-  PERFORM FROM hookstead.numbering FOR UPDATE;
   -- The event is locked: neither an erasure nor the end of the delivery's retention comes in between.
   SELECT e.name, e.uid, v.data IS NULL INTO name, uid, erased
   FROM hookstead.events v, hookstead.endpoints e WHERE v.seq = found_.event_seq AND e.id = found_.endpoint_id
