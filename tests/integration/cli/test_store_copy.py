@@ -37,7 +37,9 @@ from hookstead.resources.kinds import PayloadFormat, ReplaySelect
 from hookstead.store import copying
 from hookstead.store.copying import copy_store
 from hookstead.store.errors import StoreInUse, StoreRefused
+from hookstead.store.inspecting import audit_database, migrate_database
 from hookstead.store.opening import open_store
+from hookstead.store.postgres.migrate import MIGRATIONS
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
 from integration.cli.dev_process import environment
@@ -56,8 +58,9 @@ from store.samples import (
     ids,
     retry,
 )
+from store.test_postgres_pooler import Pooler, pooler
 
-__all__ = ["databases", "postgres_server"]
+__all__ = ["databases", "pooler", "postgres_server"]
 pytestmark = pytest.mark.xdist_group("postgres")
 
 GONE = EndpointKey("gone", "uid-gone")
@@ -418,6 +421,18 @@ async def test_a_check_goes_on_beside_a_gateway_and_tells_what_does_not_add_up(u
     checked = await asyncio.to_thread(run, "check", "--store", url)
     assert checked.returncode == 1
     assert "endpoint a: the counter of Pending says 2, there are 0" in checked.stderr
+
+
+async def test_a_pooler_in_transaction_mode_may_stand_in_between(file: Path, url: str, pooler: Pooler) -> None:
+    source = await open_file(file)
+    await fill(source)
+    expected = await source.counts()
+    await source.close()
+    behind = pooler.url(url.rpartition("/")[2])
+    assert (await copy_store(f"sqlite:{file}", behind, tell=quiet)).counts == expected
+    found = await audit_database(behind)
+    assert (list(found.wrong), found.counts) == ([], expected)
+    assert await migrate_database(behind) == len(MIGRATIONS)
 
 
 PASSWORD = "open-sesame"
