@@ -27,7 +27,9 @@ METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 TIMEOUT_SECONDS: Final = 30.0
 PAGE_SIZE: Final = 500
-CONNECTIONS: Final = 16
+CONNECTIONS: Final = 24
+WATCH_SECONDS: Final = 60.0
+"""The API server ends a watch of ours after so long."""
 
 
 class KubeError(Exception):
@@ -164,6 +166,47 @@ class KubeClient:
                 following.cancel()
         yield page
 
+    async def watch(
+        self, path: str, *, version: int, label_selector: str = ""
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """What happened in a collection after `version`, with the type of each event. Ends after WATCH_SECONDS at most.
+
+        Raises KubeError, Expired where the version is too old.
+        """
+        params = {"watch": "1", "resourceVersion": str(version), "timeoutSeconds": f"{WATCH_SECONDS:.0f}"}
+        if label_selector:
+            params["labelSelector"] = label_selector
+        what = f"watch of {path}"
+        limits = aiohttp.ClientTimeout(total=WATCH_SECONDS + TIMEOUT_SECONDS)
+        try:
+            async with self._open().get(
+                self._access.server + path,
+                params=params,
+                headers=self._headers(),
+                timeout=limits,
+                allow_redirects=False,
+                server_hostname=self._access.server_name,
+            ) as response:
+                if response.status != 200:
+                    raise _failure(what, response.status, await response.read(), response.headers)
+                async for line in _lines(response.content):
+                    event = self._decoder.decode(line)
+                    if event["type"] == "ERROR":
+                        code = event["object"].get("code", 0)
+                        raise _BY_STATUS.get(code, KubeError)(f"{what}: {event['object'].get('message')}", status=code)
+                    yield event["type"], event["object"]
+        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+            raise Unavailable(f"{what}: {error}") from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise Unavailable("the client is closed")
+        return self._session
+
+    def _headers(self, accept: str = "") -> dict[str, str]:
+        token = self._access.bearer()
+        return {"accept": accept or "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+
     async def request(
         self,
         method: str,
@@ -175,19 +218,11 @@ class KubeClient:
         accept: str = "",
     ) -> Any:
         """One exchange, at most TIMEOUT_SECONDS long. Raises KubeError."""
-        session = self._session
-        if session is None:
-            raise Unavailable("the client is closed")
-        headers = {"accept": accept or "application/json"}
-        data = None
-        if body is not None:
-            headers["content-type"] = content_type
-            data = msgspec.json.encode(body)
+        session = self._open()
+        data = None if body is None else msgspec.json.encode(body)
         what = f"{method} {path}"
         try:
-            token = self._access.bearer()
-            if token:
-                headers["authorization"] = f"Bearer {token}"
+            headers = self._headers(accept) | ({"content-type": content_type} if body is not None else {})
             async with session.request(
                 method,
                 self._access.server + path,
@@ -209,6 +244,15 @@ class KubeClient:
             except msgspec.DecodeError as error:
                 raise Unavailable(f"{what}: the answer is not JSON: {error}", status=status) from error
         raise _failure(what, status, raw, answer_headers)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Whole lines, however long."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _failure(what: str, status: int, raw: bytes, headers: Mapping[str, str]) -> KubeError:

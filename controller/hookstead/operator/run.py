@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.access import AccessError, load_access
 from hookstead.operator.admin import admin_port
+from hookstead.operator.bridge import Bridge
 from hookstead.operator.ending import see_to_the_end, take_signals, verdict
 from hookstead.operator.events import Recorder
 from hookstead.operator.feed import run_feed
@@ -188,6 +189,13 @@ class Operator:
             synchronised=self._synchronised,
             pods_changed=self._set_live,
         )
+        self._bridge: Final = Bridge(
+            kube,
+            namespace=namespace,
+            pod_selector=options.gateway_selector,
+            take_in=self._intake.observe,
+            monotonic=time.monotonic,
+        )
 
     # For the admin port.
 
@@ -259,7 +267,7 @@ class Operator:
                 await self._live.wait()
         self._feeding.set()
         await run_feed(
-            self._intake.observe,
+            self._bridge.observe,
             self._access,
             namespace=self._options.namespace,
             pod_selector=self._options.gateway_selector,
@@ -296,13 +304,14 @@ class Operator:
         return jobs
 
     async def _reconcile_when_synchronised(self) -> None:
-        await self._sweeper.synchronise()
+        listings = await self._sweeper.synchronise()
         self._synchronised.set()
         self._set_live()
         self._reconciler.mark()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reconciler.run(), name="passes")
             group.create_task(self._sweeper.run(), name="sweeps")
+            group.create_task(self._bridge.run(listings, fed=self._fed), name="bridge")
 
     async def _refresh_credentials(self) -> None:
         """Follow the internal Secret: renewed, rotated, or given by somebody else later."""

@@ -119,19 +119,20 @@ class Sweeper:
             return f"the API server does not say which kinds it serves: {error}"
         return "waiting for the custom resource definitions: apply the folder crds"
 
-    async def synchronise(self) -> None:
+    async def synchronise(self) -> Listings:
         """Bring everything that exists; return once all of it is held, and nothing that does not exist."""
         retry = RETRY_SECONDS
         while True:
             try:
-                self._compare(await self._read())
+                listings = await self._read()
+                self._compare(listings)
             except KubeError as error:
                 log.warning("cannot list yet", extra={"action": "synchronise", "error": str(error)})
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_CEILING_SECONDS)
             else:
                 log.info("synchronised", extra={"action": "synchronise", "objects": self._objects.count()})
-                return
+                return listings
 
     def _period(self) -> float:
         share = max(1.0, self._objects.count() / PERIOD_OBJECTS)

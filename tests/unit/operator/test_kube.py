@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serving(
-    handler: Callable[[web.Request], Awaitable[web.Response]], **access: Any
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], **access: Any
 ) -> AsyncIterator[KubeClient]:
     """A client of a server whose every answer is the handler's."""
     app = web.Application()
@@ -145,3 +146,43 @@ async def test_a_token_file_that_was_replaced_is_used_at_the_next_request(tmp_pa
         path.write_text("two")
         await client.merge_patch("/x", {})
     assert seen == ["Bearer one", "Bearer two"]
+
+
+async def test_a_watch_tells_every_event_however_it_is_cut_up() -> None:
+    asked: list[dict[str, str]] = []
+    long = "x" * 300_000
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(dict(request.query))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        lines = b"".join(
+            json.dumps({"type": kind, "object": {"name": name}}).encode() + b"\n"
+            for kind, name in (("ADDED", "a"), ("MODIFIED", long), ("DELETED", "b"))
+        )
+        for cut in (lines[:7], lines[7:100_000], lines[100_000:]):
+            await response.write(cut)
+        return response
+
+    async with serving(answer) as client:
+        events = [event async for event in client.watch("/x", version=7, label_selector="a=b")]
+    assert events == [("ADDED", {"name": "a"}), ("MODIFIED", {"name": long}), ("DELETED", {"name": "b"})]
+    assert asked == [{"watch": "1", "resourceVersion": "7", "timeoutSeconds": "60", "labelSelector": "a=b"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error"),
+    [
+        (410, "{}", Expired),
+        (403, "{}", Forbidden),
+        (200, '{"type":"ERROR","object":{"code":410,"message":"too old"}}\n', Expired),
+        (200, "<html>\n", Unavailable),
+    ],
+)
+async def test_a_watch_that_cannot_go_on_says_why(status: int, text: str, error: type[KubeError]) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    async with serving(answer) as client:
+        with pytest.raises(error):
+            assert [event async for event in client.watch("/x", version=7)] == []
