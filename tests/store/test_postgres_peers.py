@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from hookstead.delivery.ports import (
@@ -133,6 +134,50 @@ async def test_the_slots_of_one_that_vanished_are_taken_when_its_lease_has_lapse
     with pytest.raises(StoreUnavailable, match="taken over"):
         await second.record([attempt(delivery_id(given), endpoint=endpoint)], {})
     assert ids(await claim(first, endpoint)) == [delivery_id(given)]
+
+
+async def test_one_in_the_middle_of_a_statement_is_not_taken_for_dead(cluster: Cluster) -> None:
+    first, second = await cluster.open(), await cluster.open()
+    await shared_out(first, second)
+    connection = await asyncpg.connect(cluster.databases.url(cluster.name))
+    lock = "BEGIN; SELECT FROM hookstead.members WHERE owner = {} FOR NO KEY UPDATE"
+    await connection.execute(lock.format(second._membership.owner))
+    cluster.vanish(second)
+    ends = time.monotonic() + SHORT.lease_seconds * 2
+    while time.monotonic() < ends:
+        assert (await first.peers.look()).owned != ALL
+        await asyncio.sleep(0.02)
+    await connection.execute("COMMIT")
+    await connection.close()
+    assert (await first.peers.look()).owned == ALL
+
+
+async def test_a_lease_holds_until_its_time_is_up_and_again_with_the_next_batch(cluster: Cluster) -> None:
+    store = await cluster.open()
+
+    def holds() -> bool:
+        return store.peers.lease_holds
+
+    cluster.vanish(store)
+    assert holds()
+    async with asyncio.timeout(60):
+        while holds():
+            await asyncio.sleep(0.02)
+    await store.accept([event(A)])
+    assert holds(), "nobody had noticed"
+
+
+async def test_a_letting_go_that_comes_late_gives_nothing_away(cluster: Cluster) -> None:
+    """Its connection broke, it was sent again, and the slot is held once more."""
+    store = await cluster.open()
+    await store.peers.look()
+    terms = store.peers._terms
+    await store.peers.let_go({7})
+    assert 7 in (await store.peers.look()).owned
+    await store.peers._link.fetch(
+        "SELECT hookstead.let_go_1($1, $2, $3, $4)", store._membership.owner, [7], [terms[7]], True
+    )
+    assert (await store.peers.look()).owned == ALL
 
 
 async def test_what_another_accepts_is_told_once_and_ones_own_never(cluster: Cluster) -> None:

@@ -86,6 +86,7 @@ class News:
     async def _serve(self, connection: Any) -> None:
         connection.add_termination_listener(lambda _: self._awake.set())
         own = connection.get_server_pid()
+        await connection.execute("SET synchronous_commit = off")  # a hint is nothing to wait for the disk with
         await connection.add_listener(CHANNEL, lambda _, pid, __, whom: self._hear(pid == own, str(whom)))
         self._heard.set()  # what was told while nobody listened
         while not connection.is_closed():

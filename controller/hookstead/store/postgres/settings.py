@@ -13,7 +13,7 @@ class Settings:
     """Counts of rows unless named otherwise."""
 
     readers: int = 3
-    """Connections for lists and details, beside one for writing, one for claims and one for what is read in order."""
+    """Connections for lists and details, beside six: lease, writing, claims, partitions, looks at others, hints."""
     pooler: bool = False
     """A transaction-mode pooler stands in between: no prepared statement outlives its transaction."""
     lease_seconds: float = 6.0
