@@ -13,6 +13,7 @@ from charts.releases import COMMON, Release
 from cluster.apiserver import ApiServer
 from cluster.contract_site import channel, event_type, manifest
 from contract.processes import Receiver
+from store.postgres_server import PostgresServer
 from toolchain.binaries import ProgramMissingError, locate
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         names = json.loads(server.kubectl("get", "customresourcedefinitions", "--output", "json"))["items"]
         for one in names:
             server.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{one['metadata']['name']}")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of this worker's; tests make databases of their own in it. Skips as `programs` does."""
+    try:
+        locate("postgres")
+    except ProgramMissingError as error:
+        pytest.skip(str(error))
+    with PostgresServer() as server:
         yield server
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +19,11 @@ from contract.processes import ask
 from hookstead.store.postgres.link import Link, target
 from hookstead.store.postgres.migrate import migrate
 from hookstead.store.postgres.settings import Settings
-from store.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from charts.releases import Release
     from cluster.apiserver import ApiServer
+    from store.postgres_server import PostgresServer
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "install.md"
 METRIC: Final = "hookstead_queue_age_seconds"
@@ -145,11 +144,9 @@ def test_the_job_mounts_the_claim_of_the_release_and_says_what_the_command_takes
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[tuple[PostgresServer, str]]:
+def database(postgres: PostgresServer) -> tuple[PostgresServer, str]:
     """One with our schema, and the role that the page makes."""
-    with PostgresServer() as server:
-        name = asyncio.run(_prepare(server))
-        yield server, name
+    return postgres, asyncio.run(_prepare(postgres))
 
 
 async def _prepare(server: PostgresServer) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import itertools
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,39 +17,55 @@ import pytest
 
 from charts.kubelet import NotMountedError
 from charts.releases import COMMON, TEST_ONLY, Release, merged
+from cluster.contract_certificates import Authority
 from cluster.contract_site import manifest, secret
 from contract.processes import Receiver, ask, until
-from store.postgres_server import PostgresServer
-from toolchain.binaries import ProgramMissingError, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from charts.kubelet import Pod
     from cluster.apiserver import ApiServer
+    from store.postgres_server import PostgresServer
 
 VALUES: Final[dict[str, Any]] = {
     "environment": {"state": "Enabled"},
-    "store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}},
+    "store": {
+        "type": "postgresql",
+        "postgresql": {"existingSecret": "database", "ca": {"existingSecret": "database-ca"}},
+    },
     "gateway": {"replicas": 2, "preStopSeconds": 3, "drainSeconds": 10},
 }
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    try:
-        locate("postgres")
-    except ProgramMissingError as error:
-        pytest.skip(str(error))
-    with PostgresServer() as server:
-        yield server
+def authority(postgres: PostgresServer) -> Authority:
+    """Whose certificate the server has from now on."""
+    made = Authority()
+    for name, text in zip(("server.crt", "server.key"), made.issue("database"), strict=True):
+        file = postgres.data / name
+        file.write_text(text)
+        file.chmod(0o600)
+        owner = postgres.data.stat()
+        os.chown(file, owner.st_uid, owner.st_gid)
+
+    async def reload() -> None:
+        await postgres.execute("ALTER SYSTEM SET ssl = on")
+        await postgres.execute("SELECT pg_reload_conf()")
+
+    asyncio.run(reload())
+    return made
 
 
 @pytest.fixture(scope="module")
 def fleet(
-    cluster: ApiServer, receiver: Receiver, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+    cluster: ApiServer,
+    receiver: Receiver,
+    postgres: PostgresServer,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Release]:
-    """Two gateways and an operator; the endpoint `fleet`."""
+    """Two gateways and an operator; the endpoint `fleet`. The URL says nothing of TLS: the chart does."""
     folder = tmp_path_factory.mktemp("fleet")
     release = Release(cluster, "team-fleet", "fleet", folder, (), merged(COMMON, VALUES))
     url = postgres.url(asyncio.run(postgres.create()))
@@ -58,10 +75,11 @@ def fleet(
         operator = release.operator_pod()
         operator.start(TEST_ONLY)
         first = release.gateway_pod()
-        until(lambda: 'secret "database" not found' in _missing(first), what="the gateway waits for its Secret")
-        release.apply(
-            secret("database", {}, url=url), manifest("WebhookEndpoint", "fleet", {"url": f"{receiver.url}/fleet"})
-        )
+        until(lambda: 'secret "database-ca" not found' in _missing(first), what="the gateway waits for its CA")
+        release.apply(secret("database-ca", {}, **{"ca.crt": authority.certificate}))
+        assert 'secret "database" not found' in _missing(first)
+        release.apply(secret("database", {}, url=url))
+        release.apply(manifest("WebhookEndpoint", "fleet", {"url": f"{receiver.url}/fleet"}))
         for pod in (first, release.gateway_pod(1)):
             release.start_when_mounted(pod)
             pod.become_ready()
@@ -105,6 +123,34 @@ def test_the_databases_url_is_on_no_command_line_and_in_no_log(fleet: Release, p
         assert "postgresql" not in words
         assert str(postgres.port) not in words
         assert "hookstead@" not in pod.process.log.read_text(encoding="utf-8")
+
+
+def test_the_way_to_the_database_is_encrypted_and_its_server_verified(fleet: Release, postgres: PostgresServer) -> None:
+    async def connections() -> list[Any]:
+        return await postgres.execute(
+            "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'hookstead %'"
+        )
+
+    found = [row[0] for row in asyncio.run(connections())]
+    assert len(found) >= 4
+    assert all(found)
+    (container,) = fleet.pods["fleet-gateway-0"].spec["containers"]
+    assert {"name": "PGSSLMODE", "value": "verify-full"} in container["env"]
+
+
+def test_a_gateway_does_not_talk_to_a_server_that_another_authority_vouches_for(fleet: Release) -> None:
+    fleet.apply(secret("other-ca", {}, **{"ca.crt": Authority().certificate}))
+    stranger = fleet.gateway_pod(9)
+    for volume in stranger.spec["volumes"]:
+        if volume["name"] == "database":
+            volume["secret"]["secretName"] = "other-ca"
+    stranger.start(TEST_ONLY)
+    try:
+        until(lambda: "certificate" in stranger.words(), what="it says why it does not start", seconds=40)
+        assert "listens on" not in stranger.words()
+    finally:
+        stranger.kill()
+        fleet.server.request("DELETE", f"{stranger.path}?gracePeriodSeconds=0")
 
 
 @dataclass
