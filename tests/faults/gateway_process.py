@@ -99,7 +99,7 @@ class Life:
         children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
         return int(children[0]) if children else self.child.pid
 
-    async def ready(self) -> Self:
+    async def ready(self, *, seconds: float = WAIT_SECONDS) -> Self:
         """Wait until it takes events; fails with its log when it ends before."""
 
         async def listens() -> bool:
@@ -111,7 +111,7 @@ class Life:
                 return (await self.get(f"{self.admin}/readyz")).status == 200
             return False
 
-        await until(listens, what="a ready gateway")
+        await until(listens, what="a ready gateway", seconds=seconds)
         return self
 
     async def get(self, url: str, **more: Any) -> Answer:

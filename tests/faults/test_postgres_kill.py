@@ -158,8 +158,8 @@ async def test_of_three_gateways_each_may_be_killed_under_load_and_the_others_ta
                 victim = chance.choice(three.gateways)
                 await MOMENTS[moment](three, victim, chance)
                 await recorded.look(three, receiver)
-                new = await three.place.start()
-                three.gateways[three.gateways.index(victim)] = new
+                three.gateways.remove(victim)
+                await three.start()
         await three.again(ledger, chance.sample(sorted(ledger.promised), min(50, len(ledger.promised))))
         await three.settles(ledger)
         await three.stop()
