@@ -74,7 +74,9 @@ async def open_database(
 
 
 def _reason(error: BaseException) -> str:
-    """One line. A time-out has no text of its own."""
+    """One line. A time-out has no text of its own, and a file that is not there no name."""
     cause = error.__cause__ or error
+    if isinstance(cause, FileNotFoundError) and cause.filename is None:
+        return "no such file: the server's socket, or one of sslrootcert, sslcert and sslkey"
     lines = str(cause).splitlines()
     return lines[0] if lines else "it took too long"
