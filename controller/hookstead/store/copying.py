@@ -141,6 +141,11 @@ async def copy_store(source: str, to: str, *, tell: Tell) -> Copied:
         for day in file.days():
             await calendar.prepare(day.starts_ms)
         return await link.transaction(_Copy(file, where, tell).run)
+    except apsw.Error as error:
+        raise StoreError(
+            f"store {path}: it cannot be read to its end ({error}). Nothing was copied; check the disk, or restore a "
+            "backup of the file"
+        ) from error
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         meaning = faults.meaning(error, name=where.name)
         text = str(meaning if isinstance(meaning, StoreError) else error).removesuffix("; try again")

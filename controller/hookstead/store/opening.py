@@ -79,4 +79,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, FileNotFoundError) and cause.filename is None:
         return "no such file: the server's socket, or one of sslrootcert, sslcert and sslkey"
     lines = str(cause).splitlines()
-    return lines[0] if lines else "it took too long"
+    return lines[0] if lines else "it took too long; is a copy or a migration at work?"

@@ -324,6 +324,28 @@ async def test_a_file_that_does_not_add_up_leaves_the_database_empty(file: Path,
     await target.close()
 
 
+async def test_a_damaged_file_is_told_and_leaves_the_database_empty(file: Path, url: str) -> None:
+    source = await open_file(file)
+    await source.accept([event(A, data=b"x" * 50_000) for _ in range(40)])
+    await source.close()
+    content = bytearray(file.read_bytes())
+    content[8192:-8192] = b"\xee" * (len(content) - 16384)
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match=r"store /.*store\.db: it cannot be read"):
+        await copy_store(f"sqlite:{file}", url, tell=quiet)
+    target = await open_copy(url)
+    assert (await target.events(EventQuery(), cursor=None, limit=1)).items == ()
+    await target.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database of anybody" * 100])
+async def test_what_is_no_store_is_refused(file: Path, url: str, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(StoreRefused, match=r"store /.*store\.db: "):
+        await copy_store(f"sqlite:{file}", url, tell=quiet)
+    assert file.read_bytes() == content
+
+
 @pytest.mark.parametrize("version", [0, 1, 99])
 async def test_a_file_of_another_schema_is_refused(file: Path, url: str, version: int) -> None:
     source = await open_file(file)
