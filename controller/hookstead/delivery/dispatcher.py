@@ -233,10 +233,9 @@ class Dispatcher:
                 self._return_soon(lane, [job.delivery_id])
 
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
-        """As `cancel`, without waiting for it. Where the endpoint is another process's, that one sees to it."""
-        if self._peers is not None and not self.owns(key):
-            self._peers.tell()
-        else:
+        """As `cancel`, without waiting for it. Where the endpoint is another process's, that one sees to it: it learns
+        of the delivery from the store."""
+        if self.owns(key):
             self._spawn(self.cancel(key, reason))
 
     # ------------------------------------------------------------------------------------------ reservations

@@ -241,8 +241,6 @@ class Engine:
             lane.manual_requested = True
             self._dispatcher.left_in_store(lane)
             self._dispatcher.pump(lane)
-        elif self._store.peers is not None:
-            self._store.peers.tell()
         return None
 
     async def test(self, endpoint: str, *, event_type: str | None) -> TestResult | OperateRefusal:
@@ -267,8 +265,6 @@ class Engine:
         if endpoints is None:
             return False
         self._dispatcher.erased(event_id, endpoints)
-        if self._store.peers is not None:
-            self._store.peers.tell()
         await self._housekeeping.refresh_counts()
         return True
 

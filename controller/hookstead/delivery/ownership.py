@@ -61,6 +61,7 @@ class Ownership:
         self._unplaced: set[EndpointKey] = set()
         self._epoch = Epoch()
         self._shared_at = float("-inf")
+        self._settled_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._reading = asyncio.Lock()
         self._exchange = asyncio.Lock()
@@ -98,6 +99,7 @@ class Ownership:
     async def _settle(self) -> None:
         """Cancel what has no endpoint, unless somebody has a newer configuration, which may have that endpoint and will
         come here as well. Raises StoreError."""
+        self._settled_at = self._clock.monotonic()
         self._unplaced = {key for key in self._unplaced if self._lanes.unplaced(key)}
         if not self._unplaced:
             return
@@ -135,7 +137,8 @@ class Ownership:
         self._lose((self._lanes.held | self._leaving) - look.owned)
         self._begin_to_leave(look.unwanted & look.owned)
         await self._take(look.owned - self._lanes.held - self._leaving)
-        await self._settle()
+        if self._clock.monotonic() - self._settled_at > LOOK_SECONDS:
+            await self._settle()
         if self._clock.monotonic() - self._shared_at > SHARE_SECONDS:
             self._shared_at = self._clock.monotonic()
             self._dispatcher.recount.set()

@@ -217,12 +217,8 @@ class Publisher:
         touched: dict[EndpointKey, Lane] = {}
         for item, answer in zip(routed, answers, strict=True):
             self._hand_over(item, answer, touched)
-        abroad = False
         for lane in touched.values():
             self._dispatcher.pump(lane)
-            abroad = abroad or not lane.owned
-        if abroad and self._store.peers is not None:
-            self._store.peers.tell()
         return answers
 
     def _forget(self, routed: Sequence[_Routed]) -> None:

@@ -137,6 +137,7 @@ class SharedStore:
                     self._require(delivery.endpoint, "accepted as claimed")
                     self.claims[delivery.id] = delivery.endpoint
                 self.hub.doings.append(Doing(self.member, delivery.endpoint, 1))
+        self.hub.tell(self.member)
         return answers
 
     async def claim(self, endpoint: EndpointKey, **how: Any) -> Claim:
@@ -167,6 +168,7 @@ class SharedStore:
         answer: EndpointKey | RedeliveryRefusal = await self.hub.store.request_redelivery(delivery_id, now_ms=now_ms)
         if isinstance(answer, EndpointKey):
             self.hub.doings.append(Doing(self.member, answer))
+            self.hub.tell(self.member)
         return answer
 
     async def erase_payload(
@@ -175,6 +177,7 @@ class SharedStore:
         self._reach()
         keys: Sequence[EndpointKey] | None = await self.hub.store.erase_payload(event_id, now_ms=now_ms, ended=ended)
         self.hub.doings.extend(Doing(self.member, key, erased=event_id) for key in keys or ())
+        self.hub.tell(self.member)
         return keys
 
     async def close(self) -> None:
