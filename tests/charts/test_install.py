@@ -495,6 +495,12 @@ def test_a_release_moves_from_sqlite_to_postgresql_and_to_an_autoscaler(cluster:
     assert release.get(f"{path}/deployments/moved-gateway")["spec"]["replicas"] == 5
     scaler = f"/apis/autoscaling/v2/namespaces/{release.namespace}/horizontalpodautoscalers/moved-gateway"
     assert release.get(scaler)["spec"]["maxReplicas"] == 9
+    # As the notes have it; `--reuse-values` would lack what a newer chart's values have more.
+    upgrade = ("upgrade", "moved", ENVIRONMENT, "--namespace", release.namespace, "--reset-then-reuse-values")
+    helm(*upgrade, "--set", "environment.state=Enabled", environment=cluster.environment(namespace=release.namespace))
+    assert release.get(scaler)["spec"]["maxReplicas"] == 9
+    environment = f"/apis/hookstead.dev/v1alpha1/namespaces/{release.namespace}/webhookenvironments/default"
+    assert release.get(environment)["spec"]["state"] == "Enabled"
     with pytest.raises(HelmError, match=r"gateway\.replicas: 3 needs store\.type: postgresql"):
         release.upgrade(store={"type": "sqlite", "postgresql": {"existingSecret": ""}})
 
