@@ -187,7 +187,7 @@ class Engine:
                 if self._ownership is None:
                     await self._replayer.stop()
                 else:
-                    await self._ownership.retire()
+                    self._ownership.retire()
                 await self._dispatcher.drain(deadline_seconds=max(0.0, ends - self._clock.monotonic()))
                 if self._ownership is not None:
                     await self._ownership.let_all_go()

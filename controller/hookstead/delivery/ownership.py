@@ -67,6 +67,7 @@ class Ownership:
         self._exchange = asyncio.Lock()
         """A look and a letting go, one behind the other: an answer must not be older than the other's doing."""
         self._going = asyncio.Event()
+        self._retired = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # ------------------------------------------------------------------------------------------ configuration
@@ -117,7 +118,7 @@ class Ownership:
     # ------------------------------------------------------------------------------------------ the loop
 
     async def _follow(self) -> None:
-        while True:
+        while not self._retired:
             try:
                 await self._step()
                 await self._peers.news(timeout_seconds=LOOK_SECONDS)
@@ -133,6 +134,9 @@ class Ownership:
         async with self._exchange:
             look = await self._peers.look()
             self._mine = set(look.owned)
+        if self._retired:
+            self._begin_to_leave(look.owned)
+            return
         self._hear(look)
         self._lose((self._lanes.held | self._leaving) - look.owned)
         self._begin_to_leave(look.unwanted & look.owned)
@@ -158,6 +162,8 @@ class Ownership:
             return
         self._lanes.expect(slots)
         boot = await self._peers.memory(slots, recent_limit=RECENT_LIMIT)
+        if self._retired:
+            return
         self._unplaced.update(self._lanes.take(slots, boot))
         self._replayer.follow()
         log.info("took %d slots over", len(slots), extra={"action": "took_over", "slots": len(slots)})
@@ -208,11 +214,9 @@ class Ownership:
         if not self._leaving:
             self._going.clear()
 
-    async def retire(self) -> None:
+    def retire(self) -> None:
         """Take nothing any more, and let go of everything from here on, as it comes to its end."""
-        async with self._exchange:
-            for task in self._tasks[:1]:
-                task.cancel()
+        self._retired = True
         self._begin_to_leave(self._mine)
 
     async def let_all_go(self) -> None:

@@ -477,3 +477,55 @@ def test_a_replay_goes_on_where_its_endpoint_goes(shared: Any, ends: str) -> Non
         assert len(reports) == len(NAMES)
 
     shared(scenario)
+
+
+def test_either_tells_how_far_a_replay_is(shared: Any) -> None:
+    async def scenario(b: SharedBench) -> None:
+        first, second = await b.start(_twelve()), await b.start(_twelve())
+        await b.settle()
+        await first.publish(*[event()] * 3)
+        await asyncio.sleep(2)
+        until_ms = START_MS + 3_600_000
+        replays = [
+            replay(f"r-{name}", name, select=ReplaySelect.ALL, since_ms=START_MS, until_ms=until_ms) for name in NAMES
+        ]
+        both = config(*(endpoint(name) for name in NAMES), *replays, replay_of_nothing(until_ms))
+        for gateway in (first, second):
+            await gateway.apply(both, sequence=2)
+        await asyncio.sleep(10)
+        uids = [item.identity.uid for item in both.replays]
+        told = []
+        for gateway in (first, second):
+            await gateway.engine.look_up(replays=uids)
+            told.append([gateway.engine.replay_report(uid) for uid in uids])
+        assert told[0] == told[1]
+        phases = {item.name: item.phase for item in told[0] if item is not None}
+        assert phases == {**{f"r-{name}": Reason.COMPLETED for name in NAMES}, "none": Reason.ENDPOINT_NOT_FOUND}
+        by_owner = [{item.name for item in gateway.engine.report(after=None).replays} for gateway in (first, second)]
+        assert not by_owner[0] & by_owner[1]
+        assert by_owner[0] | by_owner[1] == phases.keys()
+
+    shared(scenario)
+
+
+def replay_of_nothing(until_ms: int) -> Any:
+    return replay("none", "nobody", select=ReplaySelect.ALL, since_ms=START_MS, until_ms=until_ms)
+
+
+def test_a_drain_stands_back_also_while_the_store_is_away(shared: Any) -> None:
+    async def scenario(b: SharedBench) -> None:
+        b.transport.seconds = 1.0
+        first, second = await b.start(_twelve()), await b.start(_twelve())
+        await b.settle()
+        await first.publish()
+        await asyncio.sleep(0.5)
+        first.store.away = True
+        sent = len(b.transport.sent)
+        await first.stop(deadline_seconds=5)
+        assert len(b.transport.sent) == sent
+        await b.settle()
+        assert second.owned == set(NAMES)
+        await asyncio.sleep(10)
+        await _delivered(b, len(NAMES))
+
+    shared(scenario)
