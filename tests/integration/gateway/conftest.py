@@ -35,5 +35,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         callspec = getattr(item, "callspec", None)
         asked = callspec is not None and callspec.params.get("place") == "postgres"
-        if asked or "database" in getattr(item, "fixturenames", ()):
+        if asked or "databases" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("postgres"))
