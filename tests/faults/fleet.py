@@ -134,7 +134,7 @@ class Fleet:
         finally:
             await store.close()
 
-    async def settles(self, ledger: Ledger, paths: Iterable[str] = ENDING, *, seconds: float = 90.0) -> None:
+    async def settles(self, ledger: Ledger, paths: Iterable[str] = ENDING, *, seconds: float = 150.0) -> None:
         """Until nothing is pending at these paths, all producers being silent."""
         names = ", ".join(f"'{path[1:]}'" for path in paths)
         sql = (

@@ -18,7 +18,7 @@ import pytest
 
 from builders import endpoint
 from faults.books import unrecorded
-from faults.fleet import FINE, Clients, Fleet, balance, clients, endpoints, fleet_on
+from faults.fleet import ENDING, FINE, Clients, Fleet, balance, clients, endpoints, fleet_on
 from faults.gateway_process import until
 from faults.load import Ledger, body, under_way
 from faults.postgres_own import own_server
@@ -31,6 +31,8 @@ SECONDS: Final = float(os.environ.get("FAULT_SECONDS", "8"))
 MANY: Final = 12
 HOUR: Final = 3600
 ORDERED: Final = "/ordered"
+TOLERANCE_MS: Final = 60_000
+"""Nothing beside hours; on a busy machine the way to the database and back takes a while."""
 PRE_STOP_SECONDS: Final = 1.0
 """Of the chart's ten: nobody has to wait here until every node has heard which pods there are."""
 
@@ -163,6 +165,7 @@ async def test_a_rolling_restart_under_load_fails_no_event_loses_none_and_repeat
 # ------------------------------------------------------------------------------------------------------------ clocks
 
 
+@pytest.mark.timeout(240)
 async def test_gateways_whose_clocks_are_hours_apart_agree_on_time_and_order(
     tmp_path: Path, server: PostgresServer
 ) -> None:
@@ -175,10 +178,10 @@ async def test_gateways_whose_clocks_are_hours_apart_agree_on_time_and_order(
             before = await database_ms(fleet)
             in_turn = await one_after_the_other(fleet, ledger, 60)
             after = await database_ms(fleet)
-            await fleet.settles(ledger, seconds=60)
+            await fleet.settles(ledger, (*ENDING, ORDERED))
             rows = await fleet.ask("SELECT min(accepted_ms), max(accepted_ms) FROM hookstead.events")
-            assert before - 1000 <= rows[0][0]
-            assert rows[0][1] <= after + 1000
+            assert before - TOLERANCE_MS <= rows[0][0]
+            assert rows[0][1] <= after + TOLERANCE_MS
             assert [message for path, message in receiver.order if path == ORDERED] == in_turn
             assert {count for (path, _), count in receiver.seen.items() if path == FINE} == {1}
             await fleet.stop()

@@ -109,7 +109,7 @@ async def delivers(receiver: Sink) -> None:
     await until(more, what="deliveries", seconds=60)
 
 
-@pytest.mark.timeout(90 + ALONE * SECONDS_PER_CYCLE)
+@pytest.mark.timeout(240 + ALONE * SECONDS_PER_CYCLE)
 async def test_one_gateway_that_is_killed_repeats_what_was_in_flight_once_and_loses_nothing(
     tmp_path: Path, server: PostgresServer, record_property: Callable[[str, object], None]
 ) -> None:
@@ -143,7 +143,7 @@ async def test_one_gateway_that_is_killed_repeats_what_was_in_flight_once_and_lo
         )
 
 
-@pytest.mark.timeout(120 + CYCLES * SECONDS_PER_CYCLE)
+@pytest.mark.timeout(240 + CYCLES * SECONDS_PER_CYCLE)
 async def test_of_three_gateways_each_may_be_killed_under_load_and_the_others_take_over(
     tmp_path: Path, server: PostgresServer, record_property: Callable[[str, object], None]
 ) -> None:

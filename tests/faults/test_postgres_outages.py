@@ -74,7 +74,7 @@ async def ends_well(fleet: Fleet, ledger: Ledger, receiver: Sink) -> int:
     return unrecorded(receiver, found).total()
 
 
-@pytest.mark.timeout(120 + CRASHES * 20)
+@pytest.mark.timeout(240 + CRASHES * 20)
 async def test_a_crash_of_postgresql_under_load_loses_nothing_and_repeats_what_was_in_flight_once(
     tmp_path: Path, server: PostgresServer, record_property: Callable[[str, object], None]
 ) -> None:
@@ -130,6 +130,7 @@ async def test_connections_that_break_in_the_middle_of_statements_are_seen_by_no
         record_property("tally", ["connections to PostgreSQL cut in the middle of statements", proxy.made, proxy.made])
 
 
+@pytest.mark.timeout(240)
 async def test_locks_in_the_hands_of_others_delay_and_nothing_else(tmp_path: Path, server: PostgresServer) -> None:
     ledger = Ledger()
     async with sink() as receiver, fleet_on(tmp_path, server, *endpoints(receiver)) as fleet:
@@ -175,6 +176,7 @@ async def refused_as_full(life: Life, accepted: list[str]) -> None:
     raise AssertionError("a full disk was never noticed")
 
 
+@pytest.mark.timeout(240)
 async def test_a_full_disk_at_postgresql_refuses_events_and_loses_none_that_was_accepted(
     tmp_path: Path, full_server: PostgresServer
 ) -> None:
