@@ -21,6 +21,8 @@ PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _TOLD_SECONDS: Final = 10.0
+_POOLER_SAYS: Final = "unsupported startup parameter"
+"""Pgbouncer, where a connection's settings are given at its start; a server takes them."""
 
 
 def open_store(url: str, *, min_free_bytes: int | None, clock: Clock) -> Store:
@@ -54,6 +56,10 @@ async def open_database(
             why = _reason(error)
             if isinstance(error.__cause__, ValueError):
                 raise StoreRefused(f"store {shown(url)}: {why}") from error
+            if _POOLER_SAYS in why:
+                raise StoreRefused(
+                    f"store {shown(url)}: {why}: a pooler stands in between; add ?pooler=transaction to the address"
+                ) from error
             waited = loop.time() - began
             if waited >= patience_seconds:
                 raise StoreUnavailable(

@@ -18,6 +18,9 @@ from integration.cli.dev_process import environment
 from integration.gateway.gateway_bench import Place, options, running
 from store.postgres_fixtures import Databases
 from store.postgres_proxy import Proxy
+from store.test_postgres_pooler import Pooler, pooler
+
+__all__ = ["pooler"]
 
 PASSWORD = "open-sesame"
 NOWHERE = f"postgresql://hookstead:{PASSWORD}@127.0.0.1:1/hookstead"
@@ -114,6 +117,16 @@ async def test_a_watermark_for_the_disk_is_said_to_mean_nothing_here(
         async with running(Place(database)):
             pass
     assert "--min-free-bytes does not apply to a PostgreSQL store" in caplog.text
+
+
+async def test_a_pooler_that_the_address_does_not_tell_of_is_recognised(database: str, pooler: Pooler) -> None:
+    behind = pooler.url(database.rpartition("/")[2])
+    with pytest.raises(StartError, match=r"a pooler stands in between; add \?pooler=transaction to the address"):
+        await GatewayProcess(options(Place(behind.partition("?")[0]))).start()
+    async with running(Place(behind)) as bench:
+        assert (await bench.publish()).status == 202
+        [ended] = await bench.finished(1)
+        assert ended["status"] == "Delivered"
 
 
 # ---------------------------------------------------------------------------------------------- as a program
