@@ -134,20 +134,27 @@ class Fleet:
         finally:
             await store.close()
 
-    async def settles(self, ledger: Ledger, paths: Iterable[str] = ENDING, *, seconds: float = 150.0) -> None:
-        """Until nothing is pending at these paths, all producers being silent."""
+    async def settles(self, ledger: Ledger, paths: Iterable[str] = ENDING) -> None:
+        """Until nothing is pending at these paths, all producers being silent; fails when nothing moves any more."""
         names = ", ".join(f"'{path[1:]}'" for path in paths)
         sql = (
-            "SELECT p.name, c.accepted, c.pending FROM hookstead.counts c JOIN hookstead.endpoints p"
-            f" ON p.id = c.endpoint_id WHERE p.name IN ({names})"
+            "SELECT p.name, c.accepted, c.pending, (SELECT count(*) FROM hookstead.attempts)"
+            f" FROM hookstead.counts c JOIN hookstead.endpoints p ON p.id = c.endpoint_id WHERE p.name IN ({names})"
         )
         wanted = len(set(ledger.promised.values()))
+        before: list[Any] = []
 
-        async def look() -> bool:
+        async def done_or_moved() -> bool:
             rows = await self.ask(sql)
-            return all(row[1] >= wanted and row[2] == 0 for row in rows)
+            return rows != before or done(rows)
 
-        await until(look, what=f"{wanted} events delivered or dead at {names}", seconds=seconds)
+        def done(rows: list[Any]) -> bool:
+            return bool(rows) and all(row[1] >= wanted and row[2] == 0 for row in rows)
+
+        while not done(before):
+            await until(done_or_moved, what=f"{wanted} events delivered or dead, or a step: {before}", seconds=60)
+            before = await self.ask(sql)
+            await asyncio.sleep(0.1)
 
     async def again(self, ledger: Ledger, callers: Collection[str] = ()) -> None:
         """Publish callers' ids again, all that were not answered among them; each is answered as the first time."""

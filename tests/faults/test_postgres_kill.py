@@ -33,8 +33,6 @@ UNRECORDED: Final = 2 * 512
 
 Moment = Callable[[Fleet, Life, random.Random], Awaitable[None]]
 
-pytestmark = pytest.mark.xdist_group("postgres_kill")
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
