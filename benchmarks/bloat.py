@@ -4,6 +4,7 @@ Events are accepted and their attempts recorded as a gateway does both, a share 
 by the store alone. `--plain-vacuum` takes the store's own vacuum settings off its tables, for comparison.
 
     python benchmarks/bloat.py [--events 1000000] [--endpoints 128] [--failing 0.1] [--plain-vacuum]
+                               [--naptime 1min]
 """
 
 from __future__ import annotations
@@ -168,8 +169,10 @@ def main() -> int:
     parser.add_argument("--endpoints", type=int, default=128)
     parser.add_argument("--failing", type=float, default=0.1)
     parser.add_argument("--plain-vacuum", action="store_true")
+    parser.add_argument("--naptime", default="1min")
     options = parser.parse_args()
-    with PostgresServer(durable=True, settings=SETTINGS) as server:
+    settings = SETTINGS | {"autovacuum_naptime": options.naptime}
+    with PostgresServer(durable=True, settings=settings) as server:
         print(*describe("hookstead", "asyncpg"), asyncio.run(describe_postgres(server)), sep="\n")
         print(
             f"settings  {options.events} events of 1 KiB with callers' ids, batches of {BATCH} by {CALLERS} callers"

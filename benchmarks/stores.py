@@ -195,6 +195,7 @@ def main() -> int:
         for _ in range(options.rounds):
             for found, (_, on, count) in zip(rounds, cases, strict=True):
                 found.append(asyncio.run(measure(on, count, options)))
+                print(f"  ({'PostgreSQL' if on else 'SQLite'}, {count}: {found[-1].rate:.0f} events/s)", flush=True)
         show(cases, [median(found) for found in rounds])
     return 0
 

@@ -130,8 +130,11 @@ def cpu_seconds(pid: int) -> float:
 
 def postgres_cpu(server: PostgresServer) -> float:
     """Seconds of the postmaster, of its children that live, and of those that it has buried."""
-    own = sum(int(value) for value in _stat(server.pid)[11:15]) / TICKS
-    return own + sum(cpu_seconds(pid) for pid in _children(server.pid))
+    children = 0.0
+    for pid in _children(server.pid):
+        with contextlib.suppress(OSError):  # it ended just now, and is among the buried below
+            children += cpu_seconds(pid)
+    return children + sum(int(value) for value in _stat(server.pid)[11:15]) / TICKS
 
 
 def _children(pid: int) -> list[int]:
