@@ -28,7 +28,8 @@ from store.postgres_fixtures import Databases
 from store.samples import DEAD, NOW, A, B, StoppedClock, attempt, claim, delivery_id, event, ids
 from store.slots import ALL, shared_out
 
-SHORT = Settings(readers=1, lease_seconds=1.5, database_clock=False)
+USUAL = Settings(readers=1, database_clock=False)
+SHORT = Settings(readers=1, lease_seconds=2.0, database_clock=False)
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Cluster:
     name: str
     stores: list[PostgresStore] = field(default_factory=list)
 
-    async def open(self, settings: Settings = SHORT) -> PostgresStore:
+    async def open(self, settings: Settings = USUAL) -> PostgresStore:
         store = await open_postgres(self.databases.url(self.name), clock=StoppedClock(), settings=settings)
         self.stores.append(store)
         return store
@@ -119,7 +120,7 @@ async def test_one_that_leaves_step_by_step_gets_nothing_back(cluster: Cluster) 
 
 
 async def test_the_slots_of_one_that_vanished_are_taken_when_its_lease_has_lapsed(cluster: Cluster) -> None:
-    first, second = await cluster.open(), await cluster.open()
+    first, second = await cluster.open(SHORT), await cluster.open(SHORT)
     _, others = await shared_out(first, second)
     endpoint = owned_by(others)
     given = event(endpoint, claimed=True)
@@ -137,7 +138,7 @@ async def test_the_slots_of_one_that_vanished_are_taken_when_its_lease_has_lapse
 
 
 async def test_one_in_the_middle_of_a_statement_is_not_taken_for_dead(cluster: Cluster) -> None:
-    first, second = await cluster.open(), await cluster.open()
+    first, second = await cluster.open(SHORT), await cluster.open(SHORT)
     await shared_out(first, second)
     connection = await asyncpg.connect(cluster.databases.url(cluster.name))
     lock = "BEGIN; SELECT FROM hookstead.members WHERE owner = {} FOR NO KEY UPDATE"
@@ -153,7 +154,7 @@ async def test_one_in_the_middle_of_a_statement_is_not_taken_for_dead(cluster: C
 
 
 async def test_a_lease_holds_until_its_time_is_up_and_again_with_the_next_batch(cluster: Cluster) -> None:
-    store = await cluster.open()
+    store = await cluster.open(SHORT)
 
     def holds() -> bool:
         return store.peers.lease_holds

@@ -18,7 +18,7 @@ from store.postgres_proxy import Proxy
 from store.samples import A, event
 from store.slots import shared_out
 
-SHORT = Settings(readers=1, lease_seconds=1.5)
+SHORT = Settings(readers=1, lease_seconds=2.0)
 HOUR_MS = 3_600_000
 
 

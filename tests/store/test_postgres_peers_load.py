@@ -20,7 +20,8 @@ from store.postgres_fixtures import Databases
 from store.samples import attempt, delivery_id, event
 
 KEYS = [EndpointKey(f"e{number}", "u") for number in range(24)]
-SETTINGS = Settings(readers=1, lease_seconds=2.0)
+USUAL = Settings(readers=1)
+SHORT = Settings(readers=1, lease_seconds=3.0)
 ROUNDS = 4
 
 
@@ -137,8 +138,10 @@ async def all_ended(databases: Databases, name: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def start(databases: Databases, name: str, books: Books, chance: random.Random) -> Worker:
-    store = await open_postgres(databases.url(name), clock=SystemClock(), settings=SETTINGS)
+async def start(
+    databases: Databases, name: str, books: Books, chance: random.Random, settings: Settings = USUAL
+) -> Worker:
+    store = await open_postgres(databases.url(name), clock=SystemClock(), settings=settings)
     return Worker(store, books, random.Random(chance.random()))
 
 
@@ -166,11 +169,11 @@ async def test_slots_that_change_hands_under_load_repeat_and_lose_nothing(databa
 @pytest.mark.timeout(240)
 async def test_what_one_that_was_killed_had_taken_is_delivered_by_the_others(databases: Databases, name: str) -> None:
     books, chance = Books(), random.Random(12)
-    workers = [await start(databases, name, books, chance) for _ in range(3)]
+    workers = [await start(databases, name, books, chance, SHORT) for _ in range(3)]
     await asyncio.sleep(1.0)
     killed = workers.pop()
     await killed.vanish()
-    await asyncio.sleep(SETTINGS.lease_seconds * 2)
+    await asyncio.sleep(SHORT.lease_seconds * 1.5)
     for worker in workers:
         await worker.quiet()
     await all_ended(databases, name)
@@ -185,7 +188,7 @@ async def test_what_one_that_was_killed_had_taken_is_delivered_by_the_others(dat
 
 async def test_arrivals_add_up_to_what_the_others_made(databases: Databases, name: str) -> None:
     """Nobody ends anything here, so that each new delivery is seen by each other process: once."""
-    stores = [await open_postgres(databases.url(name), clock=SystemClock(), settings=SETTINGS) for _ in range(3)]
+    stores = [await open_postgres(databases.url(name), clock=SystemClock(), settings=USUAL) for _ in range(3)]
     for store in stores:
         await store.peers.look()
     made: list[Counter[EndpointKey]] = [Counter() for _ in stores]

@@ -120,3 +120,13 @@ async def test_the_backlog_of_one_endpoint_costs_another_nothing(store: Postgres
     taken, read = await fetched(store, B, 20, ordered=False)
     assert taken == 1
     assert read <= 50
+
+
+async def test_every_plan_that_leaves_no_choice_is_kept(store: PostgresStore) -> None:
+    """Else the server makes a new one at each call once a table is large, for more than the statement costs."""
+    rows = await store._reader.fetch(
+        "SELECT proname, proconfig FROM pg_proc"
+        " WHERE pronamespace = 'hookstead'::regnamespace AND proconfig IS NOT NULL"
+    )
+    assert {"accept_1", "claim_1", "record_1", "look_1"} <= {row[0] for row in rows}
+    assert [row[0] for row in rows if "plan_cache_mode=force_generic_plan" not in row[1]] == []

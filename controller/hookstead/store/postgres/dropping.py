@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from hookstead.delivery.ports import StoreUnavailable
 from hookstead.store.postgres import partitions
-from hookstead.store.postgres.faults import Health, LeaseLost
+from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link
 from hookstead.store.postgres.partitions import Day
 from hookstead.store.postgres.recording import HOUR_MS
@@ -67,18 +67,19 @@ class Dropping:
             return False
 
     async def _run(self, run: Callable[[Any], Awaitable[Result]]) -> Result:
-        """In one transaction, as long as this process is a member."""
+        """In one transaction, if this process is still a member at its end.
+
+        Not before: a look over a day holds nothing that the others wait for when they take a process for dead.
+        """
         self._health.require()
 
         async def held(connection: Any) -> Result:
             await connection.execute(
                 f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {int(_SCAN_SECONDS * 1000)}"
             )
-            if not await connection.fetchval(
-                "SELECT true FROM hookstead.members WHERE owner = $1 FOR KEY SHARE", self._owner
-            ):
-                raise LeaseLost(f"store {self._health.name}: another gateway has taken over; this one ends")
-            return await run(connection)
+            result = await run(connection)
+            await connection.execute("SELECT hookstead.stay_1($1)", self._owner)
+            return result
 
         try:
             return await self._link.transaction(held)

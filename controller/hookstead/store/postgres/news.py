@@ -12,8 +12,6 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
-import asyncpg
-
 from hookstead.store.postgres.link import Link
 
 CHANNEL: Final = "hookstead"
@@ -77,7 +75,7 @@ class News:
                 async with self._link.direct() as connection:
                     wait = _BACKOFF_SECONDS
                     await self._serve(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next connection may do better
                 log.info("no hints for a moment", extra={"action": "listen", "error": str(error)})
             self._to_tell.clear()
             await asyncio.sleep(wait)

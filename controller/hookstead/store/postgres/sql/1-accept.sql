@@ -3,7 +3,8 @@
 -- Plans here are made once per connection, perhaps when a table was empty, and must be right when it has grown. So no
 -- function leaves the planner a choice of joins: what is looked up row by row is LATERAL with OFFSET 0 (or a scalar
 -- subquery), which is an index look-up for each row whatever the statistics say; what is found by a list is = ANY; and
--- arrays are joined by a hash, or by place.
+-- arrays are joined by a hash, or by place. And a plan is kept: where a table is large, the server would rather make a new
+-- one at each call, for the lengths of its arrays, which costs more than the statement.
 
 -- Makes `batch_` the member's last batch and prolongs its lease; false where it is already, that is, where a
 -- connection broke between the commit and its answer. Raises HS001 where the membership is lost.
@@ -30,6 +31,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION hookstead.endpoint_ids_1(names_ text[], uids_ text[]) RETURNS bigint[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   found_ bigint[];
@@ -57,6 +59,7 @@ CREATE FUNCTION hookstead.accept_1(
 ) RETURNS TABLE (
   n integer, seq bigint, event_id bytea, digest bytea, endpoints integer, endpoint_ids bigint[]
 ) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE

@@ -14,6 +14,7 @@ END $$;
 -- Pending deliveries end as Cancelled. Returns those that did.
 CREATE FUNCTION hookstead.end_pending_1(seqs_ bigint[], reason_ smallint, now_ bigint)
 RETURNS TABLE (name text, uid text, id bytea) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 BEGIN
@@ -43,6 +44,7 @@ CREATE FUNCTION hookstead.cancel_1(
   owner_ bigint, batch_ bigint, lease_ interval, name_ text, uid_ text, reason_ smallint, now_ bigint, rows_ integer,
   gone_ boolean
 ) RETURNS TABLE (id bytea, done boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -72,6 +74,7 @@ END $$;
 -- Asks for one manual attempt. `erased`: there is no payload to send.
 CREATE FUNCTION hookstead.request_1(owner_ bigint, batch_ bigint, lease_ interval, id_ bytea, now_ bigint)
 RETURNS TABLE (name text, uid text, erased boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -107,6 +110,7 @@ END $$;
 -- the others know of it, under the lock of the numbers; NULL where nothing was to be sent any more.
 CREATE FUNCTION hookstead.withdraw_1(owner_ bigint, events_ bigint[], reason_ smallint, now_ bigint)
 RETURNS TABLE (name text, uid text, id bytea, cancelled boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -154,6 +158,7 @@ END $$;
 CREATE FUNCTION hookstead.bring_forward_1(
   owner_ bigint, batch_ bigint, lease_ interval, step_ bigint, now_ bigint, after_ bigint, rows_ integer
 ) RETURNS bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   seqs_ bigint[];
@@ -181,6 +186,7 @@ CREATE FUNCTION hookstead.advance_1(
   selecting_ boolean, event_ids_ bytea[], ids_ bytea[], rearm_ boolean[], formats_ smallint[], due_ bigint[], now_
     bigint
 ) RETURNS bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   replay_ bigint;

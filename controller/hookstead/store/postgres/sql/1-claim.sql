@@ -18,6 +18,7 @@ CREATE FUNCTION hookstead.claim_1(
   payload_format smallint, origin smallint, in_order boolean, event_id bytea, type text, channels text, stamp bytea,
   source text, traceparent text, data bytea, endpoint_id bigint
 ) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -144,6 +145,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION hookstead.release_1(owner_ bigint, seqs_ bigint[]) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);

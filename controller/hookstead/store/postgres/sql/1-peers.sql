@@ -89,6 +89,7 @@ CREATE FUNCTION hookstead.look_1(owner_ bigint, since_ bigint[]) RETURNS TABLE (
   kind integer, id bigint, lease_until timestamptz, alive boolean, ready boolean, slots smallint[], terms bigint[],
   names text[], uids text[], place integer, n bigint, event_id bytea
 ) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 BEGIN

@@ -14,6 +14,7 @@ CREATE FUNCTION hookstead.record_1(
   latency_starts_ bigint[], classes_ smallint[], tallies_ bigint[],
   lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
 ) RETURNS boolean LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   endpoint_ids_ bigint[];
@@ -114,6 +115,7 @@ CREATE FUNCTION hookstead.record_ended_1(
   seqs_ bigint[], was_ smallint[], counted_ integer[], ended_ bigint[], becomes_ smallint[], reasons_ smallint[],
   counts_ integer[], positions_ integer[], ends_ bigint[]
 ) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
   PERFORM FROM hookstead.ended h WHERE h.seq = ANY (
