@@ -41,7 +41,7 @@ class Applies(Protocol):
 
 class Blobs(Protocol):
     async def get_blob(self, name: str) -> bytes | None: ...
-    async def put_blob(self, name: str, value: bytes) -> None: ...
+    async def replace_blob(self, name: str, old: bytes | None, new: bytes) -> bool: ...
 
 
 class Copy(Frozen, frozen=True):
@@ -100,10 +100,19 @@ class Configuration:
             read = await asyncio.to_thread(self._read, packed, hash_, epoch == self._running.epoch)
             if read is None:
                 return self._running
-            copy = Copy(epoch=epoch, hash=hash_, document=packed)
-            await self._blobs.put_blob(BLOB, msgspec.msgpack.encode(copy))
+            await self._keep(Copy(epoch=epoch, hash=hash_, document=packed))
             await self._apply(read, epoch=epoch, hash_=hash_)
             return self._running
+
+    async def _keep(self, copy: Copy) -> None:
+        """Save it, unless another gateway on the store has saved a newer one. Raises StoreError."""
+        new = msgspec.msgpack.encode(copy)
+        while True:
+            old = await self._blobs.get_blob(BLOB)
+            if old is not None and (saved := _decoded(old)) is not None and saved.epoch > copy.epoch:
+                return
+            if await self._blobs.replace_blob(BLOB, old, new):
+                return
 
     def _read(self, packed: bytes, hash_: str, again: bool) -> DeliveryConfig | None:
         """The configuration; None where it is the one in force (`again`: its epoch is). Raises as `push`."""
@@ -136,10 +145,18 @@ class Configuration:
     async def _saved(self) -> Copy | None:
         try:
             saved = await self._blobs.get_blob(BLOB)
-            return None if saved is None else msgspec.msgpack.decode(saved, type=Copy)
-        except (StoreError, msgspec.DecodeError) as error:
+        except StoreError as error:
             log.warning("the saved configuration cannot be read: %s", error, extra={"action": "config_unusable"})
             return None
+        return None if saved is None else _decoded(saved)
+
+
+def _decoded(saved: bytes) -> Copy | None:
+    try:
+        return msgspec.msgpack.decode(saved, type=Copy)
+    except msgspec.DecodeError as error:
+        log.warning("the saved configuration cannot be read: %s", error, extra={"action": "config_unusable"})
+        return None
 
 
 def read_mounted(config_dir: Path | None) -> Copy | None:

@@ -33,10 +33,13 @@ class Memory:
             raise StoreUnavailable("no disk")
         return self.blobs.get(name)
 
-    async def put_blob(self, name: str, value: bytes) -> None:
+    async def replace_blob(self, name: str, old: bytes | None, new: bytes) -> bool:
         if self.broken:
             raise StoreUnavailable("no disk")
-        self.blobs[name] = value
+        if self.blobs.get(name) != old:
+            return False
+        self.blobs[name] = new
+        return True
 
 
 def configuration(memory: Memory) -> Configuration:
@@ -74,6 +77,25 @@ async def test_a_push_is_applied_saved_and_answered() -> None:
     assert running == Running(instance="i", version="1", hash=serial.digest(content), epoch=Epoch(term=2, sequence=5))
     assert names(memory) == ["a"]
     assert BLOB in memory.blobs
+
+
+async def test_a_newer_copy_that_another_gateway_kept_in_their_store_stays_there() -> None:
+    memory, later = Memory(), document("b")
+    slow, quick = configuration(memory), configuration(memory)
+    await push(quick, later, 2, 6)
+    kept = memory.blobs[BLOB]
+    await push(slow, document("a"), 2, 5)
+    assert names(memory) == ["a"], "it runs what it was given"
+    assert memory.blobs[BLOB] == kept
+    await push(slow, document("c"), 2, 7)
+    assert memory.blobs[BLOB] != kept
+
+
+async def test_a_copy_that_is_damaged_is_replaced() -> None:
+    memory = Memory()
+    memory.blobs[BLOB] = b"\xc1"
+    await push(configuration(memory), document("a"), 1, 1)
+    assert memory.blobs[BLOB] != b"\xc1"
 
 
 async def test_what_was_pushed_is_kept_as_it_came_and_starts_the_next_life() -> None:
