@@ -18,7 +18,6 @@ from hookstead.delivery.handover import Handover
 from hookstead.delivery.lane import Lane, Wait
 from hookstead.delivery.observer import Observer
 from hookstead.delivery.ports import (
-    AttemptRecord,
     Boot,
     CancelReason,
     Clock,
@@ -27,7 +26,6 @@ from hookstead.delivery.ports import (
     Job,
     LaneState,
     Random,
-    RecentAttempt,
     Store,
     StoreError,
     Transport,
@@ -35,9 +33,8 @@ from hookstead.delivery.ports import (
 )
 from hookstead.delivery.recorder import Pending, Recorder
 from hookstead.delivery.roster import Hands, Roster
-from hookstead.delivery.versions import Versions
+from hookstead.delivery.telling import Telling
 from hookstead.delivery.wakeups import Wakeups
-from hookstead.resources.conditions import Reason
 from hookstead.resources.kinds import EndpointState
 
 log = logging.getLogger(__name__)
@@ -71,15 +68,15 @@ class Dispatcher:
         under_way: MemoryBudget,
         linger_seconds: float,
     ) -> None:
-        self.versions = Versions()
+        self._telling: Final = Telling(store=store, observer=observer, clock=clock)
+        self.versions: Final = self._telling.versions
+        self.attempts: Final = self._telling.attempts
         self.recorder = Recorder(store=store, committed=self._committed, linger_seconds=linger_seconds)
-        self.attempts: dict[tuple[str, str], int] = {}
         self.recount: Final = asyncio.Event()
         self._store = store
         self._transport = transport
         self._clock = clock
         self._random = random
-        self._observer = observer
         self.announcements: Final = Announcements(observer)
         self._budget = budget
         self._under_way = under_way
@@ -90,7 +87,7 @@ class Dispatcher:
         self._abandoned: list[str] = []
         self._peers: Final = store.peers
         hands = Hands(
-            release=self._release, retire=self._wakeups.cancel, changed=self._touch, set_state=self._set_state
+            release=self._release, retire=self._wakeups.cancel, changed=self._telling.touched, set_state=self._set_state
         )
         self._roster: Final = Roster(transport=transport, clock=clock, user_agent=user_agent, hands=hands)
         self.lanes: Final = self._roster.lanes
@@ -173,7 +170,7 @@ class Dispatcher:
         request = lane.config.resume_requested_at
         if lane.owned and request is not None and lane.state.handled_resume_at != request:
             self._set_state(lane, pacing.resumed(lane.state, request=request))
-            self._touch(lane)
+            self._telling.touched(lane)
             self.pump(lane)
 
     def _set_state(self, lane: Lane, state: LaneState) -> None:
@@ -198,7 +195,7 @@ class Dispatcher:
                 pending=max(0, counts.pending - cancelled), cancelled=counts.cancelled + cancelled
             )
             lane.intervened_ms = self._clock.now_ms()
-            self._touch(lane)
+            self._telling.touched(lane)
         elif self._peers is not None and (memory := self._roster.memories.get(key)) is not None:
             memory.without_pending()
 
@@ -290,11 +287,11 @@ class Dispatcher:
             return
         if lane.hold(self._roster.environment) is not None or lane.sealed is None:
             self._release(lane)
-            self._notice(lane)
+            self._telling.notice(lane)
             return
         now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
         wait = self._start_ready(lane, now_ms, monotonic)
-        self._notice(lane)
+        self._telling.notice(lane)
         if wait is not None and wait.seconds is not None:
             if wait.seconds > RELEASE_AFTER_SECONDS:
                 self._release(lane)
@@ -528,29 +525,15 @@ class Dispatcher:
     def _committed(self, pending: Pending, number: int) -> None:
         """After the commit: tell everybody who looks, and set the retry's timer."""
         record, settlement = pending.record, pending.record.settlement
-        outcome = "succeeded" if record.succeeded else "failed"
-        key = (record.endpoint.name, outcome)
-        self.attempts[key] = self.attempts.get(key, 0) + 1
-        recent = RecentAttempt(
-            delivery_id=record.delivery_id,
-            event_type=pending.event_type,
-            started_ms=record.started_ms,
-            number=number,
-            succeeded=record.succeeded,
-            status_code=record.status_code,
-            duration_ms=record.duration_ms,
-            message=record.message,
-            next_attempt_ms=settlement.next_attempt_ms,
-        )
-        self._observer.attempt(record.endpoint.name, recent)
+        recent = self._telling.attempted(pending, number)
         lane = self.lanes.get(record.endpoint.name)
         present = lane is not None and lane.key == record.endpoint
         if settlement.status not in (DeliveryStatus.PENDING, record.prior_status):
             undisturbed = present and lane is not None and record.started_ms > lane.intervened_ms
             if record.succeeded or undisturbed:
-                self._observer.delivery_finished(record.endpoint.name, record.delivery_id, settlement.status)
+                self._telling.ended(record)
             else:
-                self._spawn(self._tell_end(record))
+                self._spawn(self._telling.ended_if_stored(record))
         if lane is None or not present:
             return
         if not pending.late:
@@ -563,7 +546,7 @@ class Dispatcher:
             self.recount.set()
         if manual:
             lane.intervened_ms = self._clock.now_ms()
-        self._touch(lane)
+        self._telling.touched(lane)
         if lane.ordered:
             self.left_in_store(lane)
         if settlement.next_attempt_ms is not None:
@@ -573,42 +556,9 @@ class Dispatcher:
         if lane.ordered and pending.waiter is None:  # sent before it became Ordered: nobody else asks for the next
             self.pump(lane)
 
-    async def _tell_end(self, record: AttemptRecord) -> None:
-        """A failure counts only for a delivery that nobody ended while it was under way: the store knows."""
-        try:
-            found = await self._store.delivery(record.delivery_id)
-        except StoreError as error:
-            log.debug("an end was not told", extra={"action": "end_untold", "error": str(error)})
-            return
-        if found is not None and found[0].status is record.settlement.status:
-            self._observer.delivery_finished(record.endpoint.name, record.delivery_id, found[0].status)
-
-    # ------------------------------------------------------------------------------------------ what others see
-
-    def _touch(self, lane: Lane) -> None:
-        """Something about the lane changed that a report shows."""
-        lane.version = self.versions.next()
-        self._notice(lane)
-
     def touched(self, lane: Lane) -> None:
         """New deliveries were added to the lane."""
         lane.version = self.versions.next()
-
-    def _notice(self, lane: Lane) -> None:
-        """Wake whoever waits for transitions when the lane's outward state is another than before."""
-        outward = (
-            self.held(lane),
-            lane.shown.consecutive_failures > 0,
-            lane.shown.last_attempt_ms is not None,
-        )
-        if outward != lane.outward:
-            lane.outward = outward
-            lane.version = self.versions.next()
-            self.versions.transition()
-
-    def held(self, lane: Lane) -> Reason | None:
-        """What holds deliveries back beyond the manifests."""
-        return pacing.held_reason(lane.shown, now_ms=self._clock.now_ms())
 
     @property
     def in_flight(self) -> int:

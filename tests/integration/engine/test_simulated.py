@@ -282,7 +282,7 @@ def test_a_failure_of_what_was_cancelled_meanwhile_is_not_told_as_its_end(bench:
         b.transport.seconds, b.transport.scripts["e"] = 10.0, [status(500)]
         spec = DeliverySpec(retry=RetrySpec(schedule_seconds=(1,)))
         await b.start(config(endpoint("e", delivery=spec)))
-        b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
+        b.engine._dispatcher._telling._observer.delivery_finished = (  # type: ignore[method-assign]
             lambda endpoint, delivery_id, status: told.append((delivery_id, status))
         )
         await b.publish()
@@ -310,7 +310,7 @@ def test_the_end_of_a_delivery_is_told_although_another_was_sent_by_hand_meanwhi
         await b.start(config(endpoint("e", delivery=spec)))
         await b.publish()
         await b.pass_time(5)
-        b.engine._dispatcher._observer.delivery_finished = (  # type: ignore[method-assign]
+        b.engine._dispatcher._telling._observer.delivery_finished = (  # type: ignore[method-assign]
             lambda endpoint, delivery_id, status: told.append((delivery_id, status))
         )
         await b.publish()
