@@ -33,6 +33,8 @@ SLOTS_AT_ONCE: Final = 16
 """Of ten thousand endpoints these have some 600, which hold the event loop for some 50 ms."""
 FRESH_SECONDS: Final = 1.0
 """How old what is told of another process's endpoints may be, where somebody asks for it."""
+FRESH_ALL_SECONDS: Final = 10.0
+"""The same where all are asked for, to count them: of ten thousand that is much to read."""
 _EPOCH_BLOB: Final = "newest-epoch"
 """The newest configuration that any process took."""
 
@@ -240,7 +242,7 @@ class Ownership:
     async def look_up(self, names: Collection[str] | None) -> None:
         """Read what is remembered of other processes' endpoints (None: of all). Raises StoreError."""
         async with self._reading:
-            fresh = self._clock.monotonic() - FRESH_SECONDS
+            fresh = self._clock.monotonic() - (FRESH_ALL_SECONDS if names is None else FRESH_SECONDS)
             slots = {slot for slot in self._lanes.abroad(names) if self._read_at.get(slot, fresh) <= fresh}
             if slots:
                 began = self._clock.monotonic()
