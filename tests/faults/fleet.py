@@ -18,10 +18,10 @@ from faults.gateway_process import WAIT_SECONDS, Home, home, until
 from faults.load import NOT_SENT, Ledger, publish
 from hookstead.gateway.system import SystemClock
 from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
+from hookstead.store.codec import EVENT
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
-from hookstead.store.sqlite.codec import EVENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable

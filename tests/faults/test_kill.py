@@ -25,7 +25,7 @@ from faults.gateway_process import Home, Life, home, until
 from faults.load import Ledger, body, load
 from faults.sink import Sink, sink
 from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
-from hookstead.store.sqlite.codec import EVENT, unpack_id
+from hookstead.store.codec import EVENT, unpack_id
 from hookstead.store.sqlite.rows import fetch
 
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "5"))

@@ -22,7 +22,7 @@ from hookstead.delivery.ports import (
     SendResult,
 )
 from hookstead.resources.kinds import EndpointState, PayloadFormat
-from hookstead.store.sqlite.codec import STATUSES
+from hookstead.store.codec import STATUSES
 from simulation.manifests import EndpointPlan, Event, Plan
 from simulation.oracle import DAY_MS, Oracle, Verdict, wish
 from simulation.records import MANUAL, Records, Row

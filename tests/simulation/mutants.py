@@ -38,8 +38,8 @@ from hookstead.delivery.replayer import Replayer
 from hookstead.delivery.roster import Roster
 from hookstead.resources.conditions import Reason
 from hookstead.resources.event_filter import EventFilter
+from hookstead.store.codec import DELIVERY, pack_id
 from hookstead.store.sqlite import booting, recording, replays, retention
-from hookstead.store.sqlite.codec import DELIVERY, pack_id
 from hookstead.store.sqlite.rollups import Deltas
 from hookstead.store.sqlite.store import SQLiteStore
 from simulation import run

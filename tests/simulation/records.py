@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from hookstead.delivery.ports import DeliveryStatus, EndpointKey, LaneState, Trigger
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, REASONS, STATUSES, TRIGGER_CODES, pack_id, unpack_id
+from hookstead.store.codec import DELIVERY, EVENT, REASONS, STATUSES, TRIGGER_CODES, pack_id, unpack_id
 from hookstead.store.sqlite.store import SQLiteStore
 
 MANUAL: Final = TRIGGER_CODES[Trigger.MANUAL]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hookstead.store import histogram
+from hookstead.store.codec import DELIVERY, EVENT, unpack_id
 from hookstead.store.postgres import ids
-from hookstead.store.sqlite import histogram
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, unpack_id
 
 Row = tuple[Any, ...]
 Form = Callable[[Row], Iterable[Row]]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hookstead.delivery.ports import Accepted, Clash, Duplicate, EndpointKey, NewEvent
+from hookstead.store.codec import DELIVERY, EVENT, FORMAT_CODES, caller_key, pack_channels
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.claims import Held
 from hookstead.store.postgres.link import Row
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, FORMAT_CODES, caller_key, pack_channels
 
 Outcome = Accepted | Duplicate | Clash
 

@@ -15,10 +15,10 @@ from hookstead.delivery.ports import (
     LaneState,
     RecentAttempt,
 )
+from hookstead.store import histogram
+from hookstead.store.codec import DELIVERY
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.recording import BUCKET_MS, HOUR_MS
-from hookstead.store.sqlite import histogram
-from hookstead.store.sqlite.codec import DELIVERY
 
 WINDOW_HOURS: Final = 24
 BUCKETS_KEPT_MS: Final = 8 * 24 * HOUR_MS

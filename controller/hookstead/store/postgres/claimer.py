@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from hookstead.delivery.ports import Claim, EndpointKey, Job, Trigger
+from hookstead.store.codec import DELIVERY, EVENT, FORMATS, STATUSES, TRIGGERS, unpack_channels
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.claims import Claims, Held
 from hookstead.store.postgres.faults import Health
@@ -15,7 +16,6 @@ from hookstead.store.postgres.lane import Lane, Request
 from hookstead.store.postgres.link import Link, Row
 from hookstead.store.postgres.membership import Membership
 from hookstead.store.postgres.settings import Settings
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, FORMATS, STATUSES, TRIGGERS, unpack_channels
 
 Result = TypeVar("Result")
 

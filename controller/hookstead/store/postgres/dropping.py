@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from hookstead.delivery.ports import StoreUnavailable
+from hookstead.store.codec import DEAD_LETTERED
 from hookstead.store.postgres import partitions
 from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link
 from hookstead.store.postgres.partitions import Day
 from hookstead.store.postgres.recording import HOUR_MS
 from hookstead.store.postgres.retention import RETIRED, Ages, Step, has_turn, retire_events
-from hookstead.store.sqlite.codec import DEAD_LETTERED
 
 Result = TypeVar("Result")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hookstead.store.sqlite.codec import find_id, pack_id, unpack_id
+from hookstead.store.codec import find_id, pack_id, unpack_id
 
 _PACKED: Final = 16
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from hookstead.delivery.ports import Boot, Clock, EndpointKey, Look, slot_of
+from hookstead.store.codec import EVENT
 from hookstead.store.postgres import booting, ids
 from hookstead.store.postgres.faults import Health
 from hookstead.store.postgres.link import Link, Row
@@ -16,7 +17,6 @@ from hookstead.store.postgres.news import News
 from hookstead.store.postgres.reader import Reader
 from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.sharing import ALL_SLOTS, Member, Watch, takers, wanted
-from hookstead.store.sqlite.codec import EVENT
 
 Result = TypeVar("Result")
 

@@ -19,11 +19,8 @@ from hookstead.delivery.ports import (
     EventRow,
     Page,
 )
-from hookstead.store.postgres import ids
-from hookstead.store.postgres.link import Row
-from hookstead.store.postgres.partitions import TIME_BITS
-from hookstead.store.sqlite import cursors
-from hookstead.store.sqlite.codec import (
+from hookstead.store import cursors
+from hookstead.store.codec import (
     DELIVERY,
     ERRORS,
     EVENT,
@@ -34,6 +31,9 @@ from hookstead.store.sqlite.codec import (
     TRIGGERS,
     unpack_channels,
 )
+from hookstead.store.postgres import ids
+from hookstead.store.postgres.link import Row
+from hookstead.store.postgres.partitions import TIME_BITS
 
 _NEWEST: Final = (1 << 63) - 1
 _WINDOW: Final = 5_000

@@ -18,9 +18,8 @@ from hookstead.delivery.ports import (
     Trigger,
 )
 from hookstead.delivery.transitions import reconcile
-from hookstead.store.postgres.claims import Held
-from hookstead.store.sqlite import histogram
-from hookstead.store.sqlite.codec import (
+from hookstead.store import histogram
+from hookstead.store.codec import (
     DEAD_LETTERED,
     DELIVERED,
     ERROR_CODES,
@@ -31,6 +30,7 @@ from hookstead.store.sqlite.codec import (
     TRIGGER_CODES,
     safe_text,
 )
+from hookstead.store.postgres.claims import Held
 
 BUCKET_MS: Final = 10_000
 HOUR_MS: Final = 3_600_000

@@ -14,10 +14,10 @@ from hookstead.delivery.ports import (
     ReplayWindow,
 )
 from hookstead.resources.kinds import ReplaySelect
+from hookstead.store.codec import DELIVERY, EVENT, FORMAT_CODES, unpack_channels
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.link import Row
 from hookstead.store.postgres.partitions import TIME_BITS
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, FORMAT_CODES, unpack_channels
 
 _FORGOTTEN_AT_ONCE: Final = 1000
 

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import CancelReason, EndpointKey
+from hookstead.store.codec import CANCELLED, DEAD_LETTERED, DELIVERED, DELIVERY, REASON_CODES
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.booting import BUCKETS_KEPT_MS, WINDOW_HOURS
 from hookstead.store.postgres.link import Row
 from hookstead.store.postgres.migrate import LOCK
 from hookstead.store.postgres.partitions import TIME_BITS
 from hookstead.store.postgres.recording import HOUR_MS
-from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED, DELIVERY, REASON_CODES
 
 DAY_MS: Final = 24 * HOUR_MS
 CALLER_IDS_KEPT_MS: Final = DAY_MS

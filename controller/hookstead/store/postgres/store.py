@@ -37,6 +37,7 @@ from hookstead.delivery.ports import (
     ReplayRow,
     ReplayWindow,
 )
+from hookstead.store.codec import DELIVERY, EVENT, REASON_CODES
 from hookstead.store.postgres import audit, booting, ids, queries, replays, retention
 from hookstead.store.postgres.claimer import Claimer
 from hookstead.store.postgres.claims import Claims
@@ -51,7 +52,6 @@ from hookstead.store.postgres.peers import PostgresPeers
 from hookstead.store.postgres.reader import Reader
 from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.writer import Writer
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, REASON_CODES
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)

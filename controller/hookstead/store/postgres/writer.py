@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from hookstead.delivery.ports import AttemptRecord, EndpointKey, LaneState, NewEvent, StoreFull, StoreUnavailable
+from hookstead.store.codec import DELIVERY
 from hookstead.store.postgres import accepting, faults, ids, recording
 from hookstead.store.postgres.accepting import Packed
 from hookstead.store.postgres.claims import Claims, Held
@@ -19,7 +20,6 @@ from hookstead.store.postgres.lane import Lane, Request
 from hookstead.store.postgres.link import Link
 from hookstead.store.postgres.membership import Commits, Membership
 from hookstead.store.postgres.settings import Settings
-from hookstead.store.sqlite.codec import DELIVERY
 
 Result = TypeVar("Result")
 _LOOKS: Final = 5

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hookstead.delivery.ports import Accepted, Clash, Duplicate, NewDelivery, NewEvent
-from hookstead.store.sqlite.claims import Held
-from hookstead.store.sqlite.codec import (
+from hookstead.store.codec import (
     DELIVERY,
     EVENT,
     FORMAT_CODES,
@@ -15,6 +14,7 @@ from hookstead.store.sqlite.codec import (
     pack_channels,
     pack_id,
 )
+from hookstead.store.sqlite.claims import Held
 from hookstead.store.sqlite.group import Group
 
 Outcome = Accepted | Duplicate | Clash

@@ -16,7 +16,7 @@ from hookstead.delivery.ports import (
     LaneState,
     RecentAttempt,
 )
-from hookstead.store.sqlite.codec import DELIVERY, unpack_id
+from hookstead.store.codec import DELIVERY, unpack_id
 from hookstead.store.sqlite.rollups import HOUR_MS, WINDOW_HOURS
 
 _RECENT: Final = """

@@ -8,7 +8,7 @@ from typing import Final
 import apsw
 
 from hookstead.delivery.ports import CancelReason, EndpointKey, RedeliveryRefusal
-from hookstead.store.sqlite.codec import (
+from hookstead.store.codec import (
     CANCELLED,
     DELIVERY,
     EVENT,

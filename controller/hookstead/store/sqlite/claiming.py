@@ -9,8 +9,8 @@ from typing import Any, Final
 import apsw
 
 from hookstead.delivery.ports import Claim, EndpointKey, Job, Trigger
+from hookstead.store.codec import DELIVERY, EVENT, FORMATS, STATUSES, TRIGGERS, unpack_channels, unpack_id
 from hookstead.store.sqlite.claims import Claims, Held
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, FORMATS, STATUSES, TRIGGERS, unpack_channels, unpack_id
 from hookstead.store.sqlite.rows import numbers
 
 _MANUAL: Final = """

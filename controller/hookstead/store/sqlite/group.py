@@ -9,9 +9,9 @@ from typing import Final
 import apsw
 
 from hookstead.delivery.ports import EndpointKey
+from hookstead.store.codec import DELIVERY, EVENT, pack_id, unpack_id
 from hookstead.store.sqlite import rows
 from hookstead.store.sqlite.claims import Claims, Held
-from hookstead.store.sqlite.codec import DELIVERY, EVENT, pack_id, unpack_id
 from hookstead.store.sqlite.rollups import Deltas
 from hookstead.store.sqlite.rows import Value, fetch_one
 from hookstead.store.sqlite.schema import RECENT_SLOTS, TIME_BITS

@@ -23,8 +23,8 @@ from hookstead.delivery.ports import (
     EventRow,
     Page,
 )
-from hookstead.store.sqlite import cursors
-from hookstead.store.sqlite.codec import (
+from hookstead.store import cursors
+from hookstead.store.codec import (
     DELIVERED,
     DELIVERY,
     ERRORS,

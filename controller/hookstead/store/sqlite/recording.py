@@ -16,8 +16,7 @@ from hookstead.delivery.ports import (
     Trigger,
 )
 from hookstead.delivery.transitions import reconcile
-from hookstead.store.sqlite.claims import Held
-from hookstead.store.sqlite.codec import (
+from hookstead.store.codec import (
     ERROR_CODES,
     REASON_CODES,
     STATUS_CODES,
@@ -25,6 +24,7 @@ from hookstead.store.sqlite.codec import (
     TRIGGER_CODES,
     safe_text,
 )
+from hookstead.store.sqlite.claims import Held
 from hookstead.store.sqlite.group import Group
 
 

@@ -20,7 +20,7 @@ from hookstead.delivery.ports import (
     ReplayWindow,
 )
 from hookstead.resources.kinds import ReplaySelect
-from hookstead.store.sqlite.codec import (
+from hookstead.store.codec import (
     DEAD_LETTERED,
     DELIVERED,
     DELIVERY,

@@ -12,8 +12,8 @@ from typing import Final
 
 from hookstead.config.model import RetentionPolicy
 from hookstead.delivery.ports import CancelReason
+from hookstead.store.codec import CANCELLED, DEAD_LETTERED, DELIVERED
 from hookstead.store.sqlite.changes import Withdrawn, withdraw_payloads
-from hookstead.store.sqlite.codec import CANCELLED, DEAD_LETTERED, DELIVERED
 from hookstead.store.sqlite.group import Group, get_meta, set_meta
 from hookstead.store.sqlite.rollups import BUCKETS_KEPT_MS, HOUR_MS, WINDOW_HOURS
 from hookstead.store.sqlite.rows import fetch, fetch_one, numbers

@@ -12,8 +12,8 @@ from typing import Final
 import apsw
 
 from hookstead.delivery.ports import ActivityBucket
-from hookstead.store.sqlite import histogram
-from hookstead.store.sqlite.codec import DEAD_LETTERED, DELIVERED
+from hookstead.store import histogram
+from hookstead.store.codec import DEAD_LETTERED, DELIVERED
 from hookstead.store.sqlite.rows import ADD_COUNTS, ADD_HOURS, Value, fetch_one
 
 BUCKET_MS: Final = 10_000
