@@ -16,6 +16,7 @@ from hookstead.gateway.server import Address
 
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _LEAVES: Final = signal.SIGUSR1
+_PASSED_ON: Final = (*_STOPS, _LEAVES)
 
 
 def numbered(options: GatewayOptions, number: int) -> GatewayOptions:
@@ -60,7 +61,7 @@ def serve_many(count: int, serve: Callable[[int, int], int]) -> int:
     before[_LEAVES] = signal.signal(_LEAVES, lambda number, _: _send(children, number))
     try:
         # Until all are known; and until a child has no handler of ours any more.
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         for number in range(count):
             children[_fork(number, lifeline, kept, serve)] = number
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
@@ -105,7 +106,7 @@ def _child(number: int, lifeline: int, kept: int, serve: Callable[[int, int], in
         for one in _STOPS:
             signal.signal(one, signal.SIG_DFL)
         signal.signal(_LEAVES, signal.SIG_IGN)  # until it listens to it: it has no clients yet
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         os.close(kept)
         code = serve(number, lifeline)
     except BaseException:  # noqa: BLE001 - whatever it is: the frames above are the parent's
