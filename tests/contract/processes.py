@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 CONTROLLER: Final = Path(__file__).parents[2] / "controller"
-WAIT_SECONDS: Final = 20.0
+WAIT_SECONDS: Final = 45.0
 START_SECONDS: Final = 90.0
 """How long a program may take to start where the machine is busy: a test that shares it must not pay for that."""
 API: Final = "hookstead.dev/v1alpha1"
