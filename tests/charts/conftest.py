@@ -13,11 +13,13 @@ from charts.releases import COMMON, Release
 from cluster.apiserver import ApiServer
 from cluster.contract_site import channel, event_type, manifest
 from contract.processes import Receiver
-from store.postgres_server import PostgresServer
+from store.postgres_fixtures import postgres_server
 from toolchain.binaries import ProgramMissingError, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["postgres_server"]
 
 HERE = Path(__file__).parent
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "kubeconform")
@@ -49,17 +51,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         names = json.loads(server.kubectl("get", "customresourcedefinitions", "--output", "json"))["items"]
         for one in names:
             server.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{one['metadata']['name']}")
-        yield server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A server of this worker's; tests make databases of their own in it. Skips as `programs` does."""
-    try:
-        locate("postgres")
-    except ProgramMissingError as error:
-        pytest.skip(str(error))
-    with PostgresServer() as server:
         yield server
 
 

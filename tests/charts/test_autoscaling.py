@@ -144,9 +144,9 @@ def test_the_job_mounts_the_claim_of_the_release_and_says_what_the_command_takes
 
 
 @pytest.fixture(scope="module")
-def database(postgres: PostgresServer) -> tuple[PostgresServer, str]:
+def database(postgres_server: PostgresServer) -> tuple[PostgresServer, str]:
     """One with our schema, and the role that the page makes."""
-    return postgres, asyncio.run(_prepare(postgres))
+    return postgres_server, asyncio.run(_prepare(postgres_server))
 
 
 async def _prepare(server: PostgresServer) -> str:

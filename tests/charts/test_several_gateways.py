@@ -39,19 +39,19 @@ VALUES: Final[dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def authority(postgres: PostgresServer) -> Authority:
+def authority(postgres_server: PostgresServer) -> Authority:
     """Whose certificate the server has from now on."""
     made = Authority()
     for name, text in zip(("server.crt", "server.key"), made.issue("database"), strict=True):
-        file = postgres.data / name
+        file = postgres_server.data / name
         file.write_text(text)
         file.chmod(0o600)
-        owner = postgres.data.stat()
+        owner = postgres_server.data.stat()
         os.chown(file, owner.st_uid, owner.st_gid)
 
     async def reload() -> None:
-        await postgres.execute("ALTER SYSTEM SET ssl = on")
-        await postgres.execute("SELECT pg_reload_conf()")
+        await postgres_server.execute("ALTER SYSTEM SET ssl = on")
+        await postgres_server.execute("SELECT pg_reload_conf()")
 
     asyncio.run(reload())
     return made
@@ -61,14 +61,14 @@ def authority(postgres: PostgresServer) -> Authority:
 def fleet(
     cluster: ApiServer,
     receiver: Receiver,
-    postgres: PostgresServer,
+    postgres_server: PostgresServer,
     authority: Authority,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Release]:
     """Two gateways and an operator; the endpoint `fleet`. The URL says nothing of TLS: the chart does."""
     folder = tmp_path_factory.mktemp("fleet")
     release = Release(cluster, "team-fleet", "fleet", folder, (), merged(COMMON, VALUES))
-    url = postgres.url(asyncio.run(postgres.create()))
+    url = postgres_server.url(asyncio.run(postgres_server.create()))
     try:
         release.create_namespace()
         release.upgrade()
@@ -115,19 +115,21 @@ def test_the_operator_finds_and_programs_each_of_them(fleet: Release) -> None:
     until(shown, what="the environment's status counts both", seconds=40, pause=0.2)
 
 
-def test_the_databases_url_is_on_no_command_line_and_in_no_log(fleet: Release, postgres: PostgresServer) -> None:
+def test_the_databases_url_is_on_no_command_line_and_in_no_log(fleet: Release, postgres_server: PostgresServer) -> None:
     for name in ("fleet-gateway-0", "fleet-gateway-1"):
         pod = fleet.pods[name]
         assert pod.process is not None
         words = Path(f"/proc/{pod.process.pid}/cmdline").read_text(encoding="utf-8")
         assert "postgresql" not in words
-        assert str(postgres.port) not in words
+        assert str(postgres_server.port) not in words
         assert "hookstead@" not in pod.process.log.read_text(encoding="utf-8")
 
 
-def test_the_way_to_the_database_is_encrypted_and_its_server_verified(fleet: Release, postgres: PostgresServer) -> None:
+def test_the_way_to_the_database_is_encrypted_and_its_server_verified(
+    fleet: Release, postgres_server: PostgresServer
+) -> None:
     async def connections() -> list[Any]:
-        return await postgres.execute(
+        return await postgres_server.execute(
             "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'hookstead %'"
         )
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import asyncpg
 
-from builders import config, endpoint
+from builders import config
 from faults.books import Books, Key
+from faults.four_endpoints import ENDING, FINE, FLAKY, HELD, HOPELESS
 from faults.gateway_process import WAIT_SECONDS, Home, home, until
 from faults.load import NOT_SENT, Ledger, publish
 from hookstead.gateway.system import SystemClock
-from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
 from hookstead.store.codec import EVENT
 from hookstead.store.postgres import ids
 from hookstead.store.postgres.opening import open_postgres
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from faults.sink import Sink
     from store.postgres_server import PostgresServer
 
-FINE, FLAKY, HOPELESS, HELD = "/fine", "/flaky", "/hopeless", "/held"
-ENDING: Final = (FINE, FLAKY, HOPELESS)
-"""Where every delivery ends by itself; at the one that is held none does."""
-IN_FLIGHT: Final = 8
 START_SECONDS: Final = 90.0
 """Several start at once, on a machine that tests keep busy."""
 PENDING, DELIVERED, DEAD = range(3)
@@ -51,20 +47,6 @@ _WAITING: Final = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'hookstead {}' AND wait_event_type = 'Lock'
 """
-
-
-def endpoints(receiver: Sink, *, ordered: bool = False) -> list[object]:
-    """One that takes everything, one that does at the second try, one that never does, and one that is paused."""
-    receiver.statuses = {FLAKY: (500, 204), HOPELESS: (500,)}
-    policy = DeliverySpec(
-        max_in_flight=IN_FLIGHT,
-        circuit_breaker=CircuitBreaker.NONE,
-        retry=RetrySpec(schedule_seconds=(1, 1, 1)),
-    )
-    return [
-        *(endpoint(path[1:], url=receiver.url + path, delivery=policy) for path in ENDING),
-        endpoint(HELD[1:], url=receiver.url + HELD, state=EndpointState.PAUSED),
-    ]
 
 
 @dataclass

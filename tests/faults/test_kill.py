@@ -19,22 +19,17 @@ from typing import Final
 import apsw
 import pytest
 
-from builders import endpoint
 from faults.books import Books, Repeats
+from faults.four_endpoints import ENDING, FINE, FLAKY, HELD, HOPELESS, IN_FLIGHT, UNRECORDED, endpoints
 from faults.gateway_process import Home, Life, home, until
 from faults.load import Ledger, body, load
 from faults.sink import Sink, sink
-from hookstead.resources.kinds import CircuitBreaker, DeliverySpec, EndpointState, RetrySpec
 from hookstead.store.codec import EVENT, unpack_id
 from hookstead.store.sqlite.rows import fetch
 
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "5"))
 SECONDS_PER_CYCLE: Final = 8
 PRODUCERS: Final = 6
-IN_FLIGHT: Final = 8
-UNRECORDED: Final = 2 * 512
-"""Attempts that may be sent and not be committed: a batch that is being written, and one that fills meanwhile."""
-FINE, FLAKY, HOPELESS, HELD = "/fine", "/flaky", "/hopeless", "/held"
 
 
 def books(place: Home) -> Books:
@@ -108,9 +103,9 @@ async def test_what_was_promised_before_kills_at_random_moments_is_delivered(
 ) -> None:
     seed = int.from_bytes(os.urandom(4))
     chance, ledger = random.Random(seed), Ledger()
-    repeats = Repeats((FINE, FLAKY, HOPELESS), most=IN_FLIGHT + UNRECORDED)
+    repeats = Repeats(ENDING, most=IN_FLIGHT + UNRECORDED)
     print(f"\nseed {seed}, {CYCLES} cycles")
-    async with sink() as receiver, home(tmp_path, *_endpoints(receiver)) as place:
+    async with sink() as receiver, home(tmp_path, *endpoints(receiver)) as place:
         for _ in range(CYCLES):
             await one_life(place, ledger, chance)
             await silent(receiver)
@@ -160,16 +155,3 @@ async def last_life(place: Home, ledger: Ledger) -> None:
         # The law, as a scrape sees it.
         assert await life.metric("hookstead_deliveries", endpoint=path[1:]) == len(ledger.promised)
     assert await life.stop() == 0
-
-
-def _endpoints(receiver: Sink) -> list[object]:
-    receiver.statuses = {FLAKY: (500, 204), HOPELESS: (500,)}
-    policy = DeliverySpec(
-        max_in_flight=IN_FLIGHT,
-        circuit_breaker=CircuitBreaker.NONE,
-        retry=RetrySpec(schedule_seconds=(1, 1, 1)),
-    )
-    return [
-        *(endpoint(path[1:], url=receiver.url + path, delivery=policy) for path in (FINE, FLAKY, HOPELESS)),
-        endpoint(HELD[1:], url=receiver.url + HELD, state=EndpointState.PAUSED),
-    ]

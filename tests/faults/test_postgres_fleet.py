@@ -18,7 +18,8 @@ import pytest
 
 from builders import endpoint
 from faults.books import unrecorded
-from faults.fleet import ENDING, FINE, Clients, Fleet, balance, clients, endpoints, fleet_on
+from faults.fleet import Clients, Fleet, balance, clients, fleet_on
+from faults.four_endpoints import ENDING, FINE, endpoints
 from faults.gateway_process import until
 from faults.load import Ledger, body, under_way
 from faults.postgres_own import own_server

@@ -18,7 +18,8 @@ from typing import Final
 import pytest
 
 from faults.books import Repeats, unrecorded
-from faults.fleet import ENDING, FINE, IN_FLIGHT, Fleet, Recorded, balance, clients, endpoints, fleet_on, held
+from faults.fleet import Fleet, Recorded, balance, clients, fleet_on, held
+from faults.four_endpoints import ENDING, FINE, IN_FLIGHT, UNRECORDED, endpoints
 from faults.gateway_process import Life, until
 from faults.load import Ledger
 from faults.postgres_own import own_server
@@ -28,8 +29,6 @@ from store.postgres_server import PostgresServer
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "6"))
 ALONE: Final = -(-CYCLES // 3)
 SECONDS_PER_CYCLE: Final = 20
-UNRECORDED: Final = 2 * 512
-"""Attempts that may be sent and not be committed: a batch that is being written, and one that fills meanwhile."""
 
 Moment = Callable[[Fleet, Life, random.Random], Awaitable[None]]
 

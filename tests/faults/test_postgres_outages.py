@@ -16,18 +16,8 @@ import pytest
 from builders import endpoint
 from faults.books import unrecorded
 from faults.disks import MIB, Disk, disk
-from faults.fleet import (
-    ENDING,
-    FINE,
-    IN_FLIGHT,
-    Fleet,
-    Recorded,
-    balance,
-    clients,
-    endpoints,
-    fleet_on,
-    held,
-)
+from faults.fleet import Fleet, Recorded, balance, clients, fleet_on, held
+from faults.four_endpoints import ENDING, FINE, IN_FLIGHT, UNRECORDED, endpoints
 from faults.gateway_process import Life, until
 from faults.load import Ledger, under_way
 from faults.postgres_own import own_server, start, stop
@@ -38,8 +28,6 @@ from store.postgres_server import PostgresServer
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "6"))
 CRASHES: Final = -(-CYCLES // 3)
 CUTS: Final = 5 * CYCLES
-UNRECORDED: Final = 2 * 512
-"""Attempts that may be sent and not be committed: a batch that is being written, and one that fills meanwhile."""
 LOCKS: Final = {
     "the numbers": ("SELECT FROM hookstead.numbering FOR UPDATE", 2.0),
     "all pending deliveries": ("LOCK TABLE hookstead.pending IN SHARE MODE", 2.0),

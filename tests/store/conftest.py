@@ -13,6 +13,7 @@ from hookstead.store.opening import open_store
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
 from store.postgres_fixtures import Databases, databases, postgres_server
+from store.postgres_proxy import Proxy
 from store.samples import Host, StoppedClock
 
 __all__ = ["databases", "postgres_server"]
@@ -85,6 +86,21 @@ async def host(place: Place) -> AsyncIterator[Host]:
 @pytest.fixture
 async def store(host: Host) -> Store:
     return await host.open()
+
+
+@pytest.fixture
+async def name(databases: Databases) -> AsyncIterator[str]:
+    """Of an empty, migrated database."""
+    name = await databases.create()
+    yield name
+    await databases.recycle(name)
+
+
+@pytest.fixture
+async def proxy(databases: Databases) -> AsyncIterator[Proxy]:
+    """In front of the server: what breaks connections."""
+    async with Proxy(databases.server.port) as proxy:
+        yield proxy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,19 +34,6 @@ CUTS = pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
 
 
 @pytest.fixture
-async def name(databases: Databases) -> AsyncIterator[str]:
-    name = await databases.create()
-    yield name
-    await databases.recycle(name)
-
-
-@pytest.fixture
-async def proxy(databases: Databases) -> AsyncIterator[Proxy]:
-    async with Proxy(databases.server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def store(proxy: Proxy, name: str) -> AsyncIterator[PostgresStore]:
     """One whose every statement was prepared before, so that the next thing said is its execution."""
     settings = Settings(readers=1, retry_seconds=20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -33,19 +32,6 @@ class WrongClock:
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-@pytest.fixture
-async def name(databases: Databases) -> AsyncIterator[str]:
-    name = await databases.create()
-    yield name
-    await databases.recycle(name)
-
-
-@pytest.fixture
-async def proxy(databases: Databases) -> AsyncIterator[Proxy]:
-    async with Proxy(databases.server.port) as proxy:
-        yield proxy
 
 
 async def test_clocks_that_are_hours_apart_agree(databases: Databases, name: str) -> None:

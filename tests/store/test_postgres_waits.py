@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -16,13 +15,6 @@ from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.store import PostgresStore
 from store.postgres_fixtures import Databases
 from store.samples import A, B, StoppedClock, attempt, claim, delivery_id, event, ids
-
-
-@pytest.fixture
-async def name(databases: Databases) -> AsyncIterator[str]:
-    name = await databases.create()
-    yield name
-    await databases.recycle(name)
 
 
 async def opened(databases: Databases, name: str, settings: Settings) -> PostgresStore:
