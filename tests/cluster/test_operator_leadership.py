@@ -113,7 +113,7 @@ def crds() -> Path:
 def test_a_vanished_definition_never_empties_a_running_environment(own_server: ApiServer, tmp_path: Path) -> None:
     namespace = own_server.create_namespace("vanish")
     with world(own_server, namespace, tmp_path) as here:
-        here.start_operator()
+        operator = here.start_operator()
         # Without a garbage collector generated Secrets would outlive their endpoints.
         endpoints = [endpoint(f"e{number}", signing=keyed("key")) for number in range(4)]
         here.apply(environment(), channel("c", "client_c"), secret("key"), *endpoints)
@@ -123,6 +123,8 @@ def test_a_vanished_definition_never_empties_a_running_environment(own_server: A
         own_server.kubectl("delete", "crd", "webhookendpoints.hookstead.dev", "--timeout=20s")
         time.sleep(4)
         assert [item.identity.name for item in here.gateway.config.endpoints] == ["e0", "e1", "e2"]
+        eventually("an operator that can watch no more ends", lambda: not operator.running, seconds=40)
+        assert operator.terminate(grace_seconds=0) == 1
         here.kill_operators()
         here.start_operator()
         time.sleep(4)

@@ -212,12 +212,17 @@ class Reporter:
                 task.add_done_callback(lambda _: slots.release())
 
     async def _next(self) -> Write:
+        computed = 0
         while True:
             self._ready.clear()
             now = self._monotonic()
             # A gateway may have come since it was computed, and ten thousand take a while to be computed again.
             while (key := self._scheduler.next_key(now)) is not None:
                 if self._want_as_of_now(key):
+                    computed += 1
+                    if computed % BATCH == 0:
+                        await asyncio.sleep(0)
+                        now = self._monotonic()
                     continue
                 write = self._scheduler.take(now)
                 assert write is not None, "there was one a moment ago"

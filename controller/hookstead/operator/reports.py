@@ -66,7 +66,8 @@ class _Told:
     """What one gateway has told since it was first heard."""
 
     instance: str = ""
-    environment: EnvironmentActivity | None = None
+    environment: tuple[int, EnvironmentActivity] | None = None
+    """And in which turn it was told: where nothing was accepted since, the later one knows more."""
     endpoints: dict[str, _View] = field(default_factory=dict)
     """Those that it owns."""
     channels: dict[str, NamedActivity] = field(default_factory=dict)
@@ -89,8 +90,10 @@ class ReportBook:
         if address in self._told and self._told[address].instance != instance:
             self._part(self._told.pop(address))  # another process: what it owns it will say
         told = self._told.setdefault(address, _Told(instance=instance))
-        environment_news = told.environment != report.environment
-        told.environment, self._former.environment = report.environment, None
+        environment_news = told.environment is None or told.environment[1] != report.environment
+        if environment_news:
+            told.environment = self._next_turn(), report.environment
+        self._former.environment = None
         return News(
             environment=environment_news,
             endpoints=tuple({item.name: None for item in report.endpoints if self._hear(told, item)}),
@@ -115,7 +118,7 @@ class ReportBook:
     @property
     def environment(self) -> EnvironmentActivity | None:
         known = [told.environment for told in self._everybody() if told.environment is not None]
-        return max(known, key=lambda item: item.accepted, default=None)
+        return max(known, key=_environment_order)[1] if known else None
 
     def told_of_endpoint(self, name: str) -> tuple[bytes, ...]:
         """What `endpoint` is made of: equal exactly when nothing new was told."""
@@ -211,7 +214,7 @@ class ReportBook:
         _keep_most(former.channels, told.channels)
         _keep_most(former.event_types, told.event_types)
         environments = [item for item in (former.environment, told.environment) if item is not None]
-        former.environment = max(environments, key=lambda item: item.accepted, default=None)
+        former.environment = max(environments, key=_environment_order, default=None)
 
 
 def is_blank(report: EndpointReport) -> bool:
@@ -226,6 +229,16 @@ def is_blank(report: EndpointReport) -> bool:
 
 def is_blank_activity(activity: NamedActivity) -> bool:
     return activity == NamedActivity(name=activity.name)
+
+
+def _environment_order(told: tuple[int, EnvironmentActivity]) -> tuple[int, int]:
+    turn, activity = told
+    return activity.accepted, turn
+
+
+def _counted(activity: NamedActivity) -> tuple[int, int]:
+    """Both only grow."""
+    return activity.accepted, activity.rejected
 
 
 def _attempted(report: EndpointReport) -> str:
@@ -256,8 +269,8 @@ def _update(
 
 def _keep_most(former: dict[str, NamedActivity], told: dict[str, NamedActivity]) -> None:
     for name, item in told.items():
-        former[name] = max(item, former.get(name, item), key=lambda one: one.accepted)
+        former[name] = max(item, former.get(name, item), key=_counted)
 
 
 def _most(known: Iterable[NamedActivity | None]) -> NamedActivity | None:
-    return max((item for item in known if item is not None), key=lambda item: item.accepted, default=None)
+    return max((item for item in known if item is not None), key=_counted, default=None)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pytest
+
 from hookstead.config.compile import Rejected
 from hookstead.config.model import DeliveryConfig, EndpointConfig, Identity
 from hookstead.config.status import ConfigSize
@@ -43,6 +45,9 @@ class Site:
     written: list[tuple[str, str]] = field(default_factory=list)
     """Object and what its Programmed said, in order."""
     at: float = 0.0
+    turn: int = 0
+    looks: list[int] = field(default_factory=list)
+    """In which turns of the loop somebody looked at the gateways."""
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -59,11 +64,21 @@ class Site:
             statuses=Statuses(self.objects, ReportBook()),
             scheduler=Scheduler(jitter=lambda: 0.0),
             recorder=cast(Recorder, self),
-            fleet=lambda: Fleet(members=self.members, digest="new", history=history.by_hash),
+            fleet=lambda: self.fleet(history),
             may_write=lambda: None,
             monotonic=lambda: self.at,
             now=lambda: datetime(2026, 1, 31, tzinfo=UTC),
         )
+
+    def fleet(self, history: History) -> Fleet:
+        self.looks.append(self.turn)
+        return Fleet(members=self.members, digest="new", history=history.by_hash)
+
+    async def others(self) -> None:
+        """Everything else on the loop."""
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
 
     async def merge_patch(self, path: str, body: Any) -> Any:
         name = path.split("/")[-2]
@@ -116,6 +131,20 @@ async def test_a_gateway_that_came_between_computing_and_writing_is_known_to_wha
             site.reporter.gateways_changed()
             await passes()
             assert sorted(site.written) == [(name, "True") for name in NAMES]
+
+
+async def test_statuses_that_are_computed_again_leave_the_loop_to_others_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hookstead.operator.reporter.BATCH", 1)
+    site = Site()
+    shown(site)
+    async with running(site.reporter.assess(), site.others()):
+        site.members = (RUNS, JOINS)
+        site.looks.clear()
+        async with running(site.reporter.write()):
+            assert len(site.looks) == len(NAMES)
+            assert len(set(site.looks)) == len(NAMES), "each in a turn of its own"
 
 
 async def test_what_came_while_a_status_was_under_way_is_written_behind_it() -> None:

@@ -142,6 +142,23 @@ def test_a_gateway_that_is_gone_or_restarted_shows_nothing_else_until_somebody_t
     assert book.endpoint("a", "u") == view(4)
 
 
+def test_where_nothing_was_accepted_since_the_later_view_counts() -> None:
+    book = ReportBook()
+    book.take("hangs", told(environment=EnvironmentActivity(accepted=9, pending=5)))
+    book.take("g", told(environment=EnvironmentActivity(accepted=9, pending=4)))
+    book.take("g", told(environment=EnvironmentActivity(accepted=9)))
+    assert book.environment == EnvironmentActivity(accepted=9)
+    book.retain(["hangs"])
+    assert book.environment == EnvironmentActivity(accepted=9), "the last view of one that is gone"
+
+
+def test_of_counts_that_only_grow_the_larger_one_counts() -> None:
+    book = ReportBook()
+    book.take("hangs", told(channels=(NamedActivity(name="c", rejected=1),)))
+    book.take("g", told(channels=(NamedActivity(name="c", rejected=2),)))
+    assert book.channel("c") == NamedActivity(name="c", rejected=2)
+
+
 def test_a_store_that_was_set_back_is_believed_when_the_gateway_starts_on_it() -> None:
     book = ReportBook()
     earlier: dict[str, Any] = {
