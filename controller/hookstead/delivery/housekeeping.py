@@ -50,15 +50,16 @@ class Housekeeping:
         self._seconds = seconds
         self._retention_batch = retention_batch
         self._forget_replays = forget_replays
-        self._watches_clock = store.peers is None
+        self._alone = store.peers is None
         self._watch = ClockWatch(clock.now_ms(), 0.0)
         self._behind_ms = 0
         self._attempted: Addition | None = None
+        self._sharing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def before_boot(self) -> int:
         """What waits in the store follows a clock that went back between two lives; by how many milliseconds it did."""
-        if not self._watches_clock:
+        if not self._alone:
             return 0
         saved = await self._store.get_blob(_CLOCK_BLOB)
         now_ms = self._clock.now_ms()
@@ -91,8 +92,9 @@ class Housekeeping:
             try:
                 await self._follow_clock()
                 await self._expire()
-                await self.refresh_counts()
-                await self.save()
+                if self._alone:  # among others `Ownership` sees to both, more often
+                    await self.refresh_counts()
+                    await self.save()
             except StoreError as error:
                 log.warning("housekeeping failed", extra={"action": "housekeeping_failed", "error": str(error)})
             except Exception:
@@ -123,7 +125,7 @@ class Housekeeping:
 
     async def _follow_clock(self) -> None:
         """What waits must not wait longer because the wall clock went back."""
-        if not self._watches_clock:
+        if not self._alone:
             return
         now_ms = self._look_at_clock()
         if self._behind_ms:
@@ -168,7 +170,7 @@ class Housekeeping:
         """Counters and clock, as far as the store takes them."""
         # One after the other: `asyncio.gather` may lose a cancellation when one of them fails at that moment.
         try:
-            if self._watches_clock:
+            if self._alone:
                 now_ms = self._look_at_clock()
                 if not self._behind_ms:  # a step that was not followed yet must still be seen by the next life
                     await self._store.put_blob(_CLOCK_BLOB, b"%d" % now_ms)
@@ -178,6 +180,10 @@ class Housekeeping:
 
     async def share_counters(self) -> None:
         """Add what was counted here to what all count, and read what the others counted. Raises StoreError."""
+        async with self._sharing:
+            await self._share_counters()
+
+    async def _share_counters(self) -> None:
         while True:
             saved = await self._store.get_blob(_COUNTERS_BLOB)
             if self._attempted is not None and saved == self._attempted.blob:

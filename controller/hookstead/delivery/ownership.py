@@ -162,15 +162,16 @@ class Ownership:
                 self._unplaced.add(key)
 
     async def _take(self, slots: Collection[int]) -> None:
-        waiting = sorted(slots)
-        while waiting and not self._retired:
-            part, waiting = waiting[:SLOTS_AT_ONCE], waiting[SLOTS_AT_ONCE:]
+        for part in _parts(slots):
+            if self._retired:
+                break
             self._lanes.expect(part)
             boot = await self._peers.memory(part, recent_limit=RECENT_LIMIT)
             if not self._retired:
                 self._unplaced.update(self._lanes.take(set(part), boot))
                 self._replayer.follow()
         if slots:
+            self._dispatcher.recount.set()  # what came in here while their memory was read is in neither count
             log.info("took %d slots over", len(slots), extra={"action": "took_over", "slots": len(slots)})
 
     def _lose(self, slots: Collection[int]) -> None:
@@ -244,8 +245,13 @@ class Ownership:
         async with self._reading:
             fresh = self._clock.monotonic() - (FRESH_ALL_SECONDS if names is None else FRESH_SECONDS)
             slots = {slot for slot in self._lanes.abroad(names) if self._read_at.get(slot, fresh) <= fresh}
-            if slots:
+            for part in _parts(slots):
                 began = self._clock.monotonic()
-                boot = await self._peers.memory(slots, recent_limit=RECENT_LIMIT)
-                self._lanes.show(slots, boot)
-                self._read_at.update(dict.fromkeys(slots, began))
+                boot = await self._peers.memory(part, recent_limit=RECENT_LIMIT)
+                self._lanes.show(set(part), boot)
+                self._read_at.update(dict.fromkeys(part, began))
+
+
+def _parts(slots: Collection[int]) -> list[list[int]]:
+    ordered = sorted(slots)
+    return [ordered[start : start + SLOTS_AT_ONCE] for start in range(0, len(ordered), SLOTS_AT_ONCE)]

@@ -98,7 +98,7 @@ class Roster:
             self._hands.retire(lane)
             self._transport.forget(key)
             if self.owned is not None and lane.is_busy:
-                self.dropped.append(lane)
+                self.dropped = [*(other for other in self.dropped if other.is_busy), lane]
         waiting = [key for key, memory in self.memories.items() if memory.counts.pending and key not in kept]
         if self.owned is not None:  # whether they are cancelled, and by whom, is not for this process alone to say
             return [key for key in dict.fromkeys([*gone, *waiting]) if self.owns(key)]

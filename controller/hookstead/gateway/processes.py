@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 from hookstead.gateway.options import GatewayOptions, OptionsError
 from hookstead.gateway.server import Address
+from hookstead.store.address import is_postgres
 
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _LEAVES: Final = signal.SIGUSR1
@@ -24,7 +25,7 @@ def numbered(options: GatewayOptions, number: int) -> GatewayOptions:
 
     Raises OptionsError where they cannot be shared.
     """
-    if options.store.startswith("sqlite:"):
+    if not is_postgres(options.store):
         raise OptionsError("--processes: one process owns an SQLite store; several need --store postgresql://…")
     if options.listen[1] == 0:
         raise OptionsError("--processes: --listen needs a port that all of them can share, found 0")
@@ -103,6 +104,7 @@ def _child(number: int, lifeline: int, kept: int, serve: Callable[[int, int], in
     """Never returns into the parent's frames."""
     code = 1
     try:
+        os.setpgid(0, 0)  # else a terminal's Ctrl-C comes twice, from it and passed on, and twice is to hurry
         for one in _STOPS:
             signal.signal(one, signal.SIG_DFL)
         signal.signal(_LEAVES, signal.SIG_IGN)  # until it listens to it: it has no clients yet

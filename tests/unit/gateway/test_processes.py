@@ -17,18 +17,21 @@ from hookstead.gateway.processes import numbered
 
 WAIT_SECONDS = 30.0
 PROGRAM = r"""
-import os, select, signal, sys
+import os, select, signal, sys, time
 from hookstead.gateway.processes import serve_many
 
 def serve(number, lifeline):
     told, tell = os.pipe()
-    signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"t"))
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: os.write(tell, b"t"))
     signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"%d left\n" % number))
     os.write(1, b"%d %d\n" % (number, os.getpid()))
     if number == int(sys.argv[2]):
         return 3
     ready, _, _ = select.select([lifeline, told], [], [], 60)
-    os.write(1, b"%d %s\n" % (number, b"cut" if lifeline in ready else b"stopped"))
+    time.sleep(0.3)  # for a second signal, which would be one to hurry
+    how = b"cut" if lifeline in ready else b"stopped" if os.read(told, 9) == b"t" else b"hurried"
+    os.write(1, b"%d %s\n" % (number, how))
     return 0
 
 sys.exit(serve_many(int(sys.argv[1]), serve))
@@ -46,7 +49,10 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 def start(started: list[subprocess.Popen[str]], count: int, *, ends: int = -1) -> subprocess.Popen[str]:
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(count), str(ends)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, str(count), str(ends)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     started.append(program)
     return program
@@ -81,6 +87,14 @@ def test_that_a_stop_will_follow_is_told_to_each_of_them_and_ends_none(started: 
     assert lines(program, 3) == {0: "left", 1: "left", 2: "left"}
     program.send_signal(signal.SIGTERM)
     assert lines(program, 3) == {0: "stopped", 1: "stopped", 2: "stopped"}
+    assert program.wait(WAIT_SECONDS) == 0
+
+
+def test_a_terminals_interrupt_reaches_each_of_them_once(started: list[subprocess.Popen[str]]) -> None:
+    program = start(started, 2)
+    lines(program, 2)
+    os.killpg(program.pid, signal.SIGINT)  # as Ctrl-C does to all in the foreground
+    assert lines(program, 2) == {0: "stopped", 1: "stopped"}
     assert program.wait(WAIT_SECONDS) == 0
 
 

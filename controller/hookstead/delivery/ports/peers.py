@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol
 
 from hookstead.delivery.ports.clock import Clock
@@ -15,6 +16,7 @@ SLOTS: Final = 256
 """Endpoints are handed from process to process in this many lots; the number is part of the stored state."""
 
 
+@lru_cache(maxsize=65_536)
 def slot_of(endpoint: EndpointKey) -> int:
     """The lot of an endpoint: the same in every process and version."""
     digest = hashlib.blake2b(f"{endpoint.name}\x00{endpoint.uid}".encode(), digest_size=2).digest()

@@ -78,9 +78,9 @@ class Membership:
             try:
                 async with asyncio.timeout(self._settings.lease_seconds / 2):
                     rows = await self._link.fetch(_RENEW, self.owner, self.lease)
-                if rows:
-                    self.renewed(sent)
-                    await _look_at(self.clock, self._link)
+                    if rows:
+                        self.renewed(sent)
+                        await _look_at(self.clock, self._link)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next renewal tries again
                 if not faults.may_pass(error):
                     self._health.meaning(error)
