@@ -34,6 +34,8 @@ HOUR: Final = 3600
 ORDERED: Final = "/ordered"
 TOLERANCE_MS: Final = 60_000
 """Nothing beside hours; on a busy machine the way to the database and back takes a while."""
+ASKED: Final = "publications, batches, redeliveries and erasures at three gateways at once"
+DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 PRE_STOP_SECONDS: Final = 1.0
 """Of the chart's ten: nobody has to wait here until every node has heard which pods there are."""
 
@@ -56,6 +58,7 @@ class Meddler:
         self.fleet = fleet
         self.chance = chance
         self.done = 0
+        self.redelivered = 0
         self.promised: set[str] = set()
         self.erased: set[str] = set()
 
@@ -67,6 +70,7 @@ class Meddler:
             for item in self.chance.sample(page, min(3, len(page))):
                 answer = await life.call("POST", f"/v1/deliveries/{item['id']}/redeliver")
                 assert answer.status in (202, 410), answer
+                self.redelivered += 1
             if page:
                 event = self.chance.choice(page)["eventId"]
                 answer = await life.call("DELETE", f"/v1/events/{event}/payload")
@@ -85,7 +89,7 @@ class Meddler:
 
 @pytest.mark.timeout(180 + SECONDS * 2)
 async def test_three_gateways_at_work_on_the_same_endpoints_never_deadlock(
-    tmp_path: Path, server: PostgresServer
+    tmp_path: Path, server: PostgresServer, record_property: Callable[[str, object], None]
 ) -> None:
     ledger = Ledger()
     async with sink() as receiver:
@@ -97,8 +101,6 @@ async def test_three_gateways_at_work_on_the_same_endpoints_never_deadlock(
             async with clients(fleet, ledger):
                 await asyncio.gather(*(meddler.meddle(ends) for meddler in meddlers))
             assert set(ledger.statuses) == {202}
-            rows = await fleet.ask("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-            assert rows[0][0] == 0
             names = [f"/e-{number}" for number in range(MANY)]
             promised = {*ledger.promised.values(), *(one for meddler in meddlers for one in meddler.promised)}
             await settles_all(fleet, len(promised))
@@ -107,8 +109,18 @@ async def test_three_gateways_at_work_on_the_same_endpoints_never_deadlock(
                 assert promised - erased <= receiver.ids(name), "not delivered"
             await fleet.stop()
             assert await fleet.check() == []
+            [[deadlocks]] = await fleet.ask(DEADLOCKS)
+            assert deadlocks == 0
+            [[ended]] = await fleet.ask("SELECT count(*) FROM hookstead.ended")
+            assert ended == len(promised) * MANY
+            asked = len(ledger.promised) + sum(
+                one.done + one.redelivered + len(one.erased) for one in meddlers
+            )  # events, batches, redeliveries, erasures
+            record_property("tally", [f"{ASKED} that met no deadlock", asked - deadlocks, asked])
+            record_property("tally", ["deliveries behind three gateways at once that ended", ended, len(promised) * MANY])
             print(
-                f"\n{len(promised)} events to {MANY} endpoints, {sum(one.done for one in meddlers)} rounds of meddling"
+                f"\n{len(promised)} events to {MANY} endpoints, {sum(one.done for one in meddlers)} rounds of meddling,"
+                f" {asked} calls, {deadlocks} deadlocks, {ended} rows of deliveries that ended"
             )
 
 
