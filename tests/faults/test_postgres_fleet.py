@@ -117,7 +117,9 @@ async def test_three_gateways_at_work_on_the_same_endpoints_never_deadlock(
                 one.done + one.redelivered + len(one.erased) for one in meddlers
             )  # events, batches, redeliveries, erasures
             record_property("tally", [f"{ASKED} that met no deadlock", asked - deadlocks, asked])
-            record_property("tally", ["deliveries behind three gateways at once that ended", ended, len(promised) * MANY])
+            record_property(
+                "tally", ["deliveries behind three gateways at once that ended", ended, len(promised) * MANY]
+            )
             print(
                 f"\n{len(promised)} events to {MANY} endpoints, {sum(one.done for one in meddlers)} rounds of meddling,"
                 f" {asked} calls, {deadlocks} deadlocks, {ended} rows of deliveries that ended"
