@@ -15,16 +15,20 @@ from toolchain.binaries import ProgramMissingError, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @contextlib.contextmanager
-def own_server(**settings: str) -> Iterator[PostgresServer]:
-    """For fixtures, which run in the main thread. Skips (fails under HOOKSTEAD_REQUIRE_ALL=1) without the program."""
+def own_server(*, log: Path | None = None, **settings: str) -> Iterator[PostgresServer]:
+    """For fixtures, which run in the main thread. Skips (fails under HOOKSTEAD_REQUIRE_ALL=1) without the program.
+
+    `log`: the folder of its write-ahead log.
+    """
     try:
         locate("postgres")
     except ProgramMissingError as error:
         pytest.skip(str(error))
-    with PostgresServer(durable=True, settings=settings) as server:
+    with PostgresServer(durable=True, settings=settings, log=log) as server:
         yield server
 
 

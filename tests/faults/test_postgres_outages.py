@@ -1,16 +1,18 @@
-"""PostgreSQL dies, its connections break, others hold its locks, its disk is full: gateways on it lose nothing."""
+"""PostgreSQL dies, its connections break, others hold its locks, its disks are full: gateways on it lose nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
 
 from builders import endpoint
@@ -23,11 +25,12 @@ from faults.load import Ledger, under_way
 from faults.postgres_own import own_server, start, stop
 from faults.sink import Sink, sink
 from store.postgres_proxy import Cut, Proxy
-from store.postgres_server import PostgresServer
+from store.postgres_server import PostgresServer, folder_for_user
 
 CYCLES: Final = int(os.environ.get("FAULT_CYCLES", "6"))
 CRASHES: Final = -(-CYCLES // 3)
 CUTS: Final = 5 * CYCLES
+FULL_LOGS: Final = -(-CYCLES // 10)
 LOCKS: Final = {
     "the numbers": ("SELECT FROM hookstead.numbering FOR UPDATE", 2.0),
     "all pending deliveries": ("LOCK TABLE hookstead.pending IN SHARE MODE", 2.0),
@@ -202,3 +205,65 @@ async def test_a_full_disk_at_postgresql_refuses_events_and_loses_none_that_was_
                 assert set(receiver.seen.values()) == {1}, "an attempt that could not be recorded at once was repeated"
                 await fleet.stop()
                 assert await fleet.check() == []
+
+
+# ---------------------------------------------------------------------------- a full disk, of the write-ahead log alone
+
+
+@pytest.fixture
+def small_log() -> Iterator[tuple[PostgresServer, Disk]]:
+    """A server whose log has a disk of its own. No checkpoint gives any of it back before the next start."""
+    outside = folder_for_user("hookstead-log-")
+    try:
+        with disk(outside / "small", mebibytes=64) as small:
+            log = small.path / "log"
+            log.mkdir()
+            owner = outside.stat()
+            shutil.chown(log, owner.st_uid, owner.st_gid)
+            with own_server(log=log, checkpoint_timeout="1h", min_wal_size="2MB") as running:
+                yield running, small
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
+
+
+PANIC: Final = re.compile("PANIC: .*No space left on device")
+
+
+async def says_so(life: Life) -> None:
+    """It takes no event, says when to come back, and is not ready."""
+    body = {"type": "order.created", "data": {}}
+    answer = await life.call("POST", "/v1/events", json=body, timeout=aiohttp.ClientTimeout(total=90))
+    assert (answer.status, answer.body["type"].rpartition("/")[2]) == (503, "store-unavailable"), answer
+    assert int(answer.headers["Retry-After"]) > 0
+    assert (await life.get(f"{life.admin}/readyz")).status == 503
+
+
+@pytest.mark.timeout(240 + FULL_LOGS * 60)
+async def test_a_full_disk_of_the_write_ahead_log_stops_postgresql_and_loses_nothing_that_was_accepted(
+    tmp_path: Path, small_log: tuple[PostgresServer, Disk], record_property: Callable[[str, object], None]
+) -> None:
+    """It panics, recovers, and panics again until it does not come back. Somebody makes room, and starts it anew."""
+    server, small = small_log
+    ledger, recorded = Ledger(), Recorded()
+
+    async def ended() -> bool:
+        return not server.running
+
+    async with sink() as receiver, fleet_on(tmp_path, server, *endpoints(receiver)) as fleet:
+        await fleet.start(2)
+        async with clients(fleet, ledger):
+            for _ in range(FULL_LOGS):
+                await more(ledger)
+                small.fill()
+                await until(ended, what="the end of PostgreSQL, whose log has no room", seconds=120)
+                assert PANIC.search(server.said)
+                await asyncio.gather(*(says_so(life) for life in fleet.gateways))
+                small.empty()
+                await start(server)
+                await recorded.look(fleet, receiver)
+                await more(ledger)
+        repeated = await ends_well(fleet, ledger, receiver)
+        recorded.holds(receiver)
+        assert repeated <= FULL_LOGS * 2 * len(ENDING) * (IN_FLIGHT + UNRECORDED)
+        record_property("tally", ["full disks of PostgreSQL's write-ahead log under load", FULL_LOGS, FULL_LOGS])
+        print(f"\n{len(ledger.promised)} events, {repeated} requests repeated; answers {dict(ledger.statuses)}")

@@ -47,10 +47,17 @@ def folder_for_user(prefix: str) -> Path:
 
 
 class PostgresServer:
-    """`durable`: with fsync, for what is about the disk; without it commits cost microseconds, as tests like it."""
+    """`durable`: with fsync, for what is about the disk; without it commits cost microseconds, as tests like it.
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    `log`: an empty folder for its write-ahead log, where that is to be elsewhere, in the hands of `as_user`'s user;
+    it comes in files of 1 MiB then, so that a small disk is enough.
+    """
+
+    def __init__(
+        self, *, durable: bool = False, settings: Mapping[str, str] | None = None, log: Path | None = None
+    ) -> None:
         self._programs = locate("postgres").parent
+        self._log = log
         self.folder: Final = folder_for_user("hookstead-postgres-")
         self.data: Final = self.folder / "data"
         self.port = 0
@@ -91,6 +98,7 @@ class PostgresServer:
             "--encoding=UTF8",
             "--no-locale",
             "--no-sync",
+            *([] if self._log is None else [f"--waldir={self._log}", "--wal-segsize=1"]),
         ]
         subprocess.run(as_user(command), check=True, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
 
@@ -136,6 +144,16 @@ class PostgresServer:
             return rows
         finally:
             await connection.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended, by itself or otherwise."""
+        return self._child is not None and self._child.running
+
+    @property
+    def said(self) -> str:
+        """All of its own log so far."""
+        return "" if self._child is None else self._child.last_words(lines=100_000)
 
     @property
     def pid(self) -> int:
