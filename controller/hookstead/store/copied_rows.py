@@ -148,7 +148,11 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     _plain("replays", _REPLAY, order="id", form=_replay),
     _plain("lanes", "endpoint_id, state", order="endpoint_id"),
-    _plain("counts", _COUNTS, order="endpoint_id"),
+    Part(
+        table="tallies",
+        columns=f"side, {_COUNTS}",
+        query=f"SELECT 2, {_COUNTS} FROM counts ORDER BY endpoint_id",  # noqa: S608 - texts of ours
+    ),
     _plain("hours", "hour, endpoint_id, succeeded, failed, dead_lettered", order="hour, endpoint_id"),
     _plain("buckets", "start_ms, accepted, delivered, failed, dead_lettered", order="start_ms"),
     Part(

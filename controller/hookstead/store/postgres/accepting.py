@@ -16,7 +16,7 @@ Outcome = Accepted | Duplicate | Clash
 
 STATEMENT: Final = (
     "SELECT n, seq, event_id, digest, endpoints, endpoint_ids FROM hookstead.accept_1("  # noqa: S608 - numbers
-    + ", ".join(f"${place}" for place in range(1, 23))
+    + ", ".join(f"${place}" for place in range(1, 28))
     + ")"
 )
 RECALL: Final = """
@@ -81,11 +81,20 @@ class Batch:
         """The arguments of the statement behind owner, batch and lease."""
         sent = self._sent
         given = [one.event for one in sent]
+        offsets, extent = [], 0
+        for event in given:
+            offsets.append(extent)
+            extent += 1 + len(event.deliveries)
+        times = [event.accepted_ms for event in given]
         return (
+            min(times, default=0),
+            max(times, default=0),
+            extent,
+            len(self._first),
             [one.id for one in sent],
             [event.type for event in given],
             [one.channels for one in sent],
-            [event.accepted_ms for event in given],
+            times,
             [len(event.deliveries) for event in given],
             [event.timestamp for event in given],
             [event.source for event in given],
@@ -93,6 +102,7 @@ class Batch:
             [event.data for event in given],
             [one.key for one in sent],
             [event.digest for event in given],
+            offsets,
             *self._deliveries(),
         )
 
@@ -124,13 +134,17 @@ class Batch:
 
     def answered(self, rows: Sequence[Row]) -> None:
         """Fill in `outcomes`, one for each event, and `held`, what was accepted as claimed."""
-        [endpoint_ids] = [row[5] for row in rows if row[0] is None]
-        by_place = {row[0] - 1: tuple(row)[:5] for row in rows if row[0] is not None}
+        [(number, endpoint_ids)] = [(row[1], row[5]) for row in rows if row[0] is None]
+        by_place = {row[0] - 1: tuple(row)[1:5] for row in rows if row[0] is not None}
+        if number is not None:
+            for place, one in enumerate(self._sent):
+                by_place.setdefault(place, (number, None, b"", 0))
+                number += 1 + len(one.deliveries)
         taken: set[int] = set()
         for one, place in zip(self.events, self._places, strict=True):
-            _, seq, known, digest, endpoints = by_place[place]
+            seq, known, digest, endpoints = by_place[place]
             first = self._sent[place].event
-            if seq is None:
+            if known is not None:
                 first_id, first_digest, first_endpoints = ids.unpack(EVENT, known), digest, endpoints
             elif place not in taken:
                 taken.add(place)

@@ -89,7 +89,7 @@ async def _lanes(connection: Any, endpoints: list[int] | None) -> dict[EndpointK
 async def _windows(connection: Any, now_ms: int, endpoints: list[int] | None) -> dict[EndpointKey, EndpointWindow]:
     rows = await connection.fetch(
         "SELECT e.name, e.uid, sum(h.succeeded)::bigint, sum(h.failed)::bigint, sum(h.dead_lettered)::bigint"
-        " FROM hookstead.hours h JOIN hookstead.endpoints e ON e.id = h.endpoint_id WHERE h.hour > $1"
+        " FROM hookstead.hours_now h JOIN hookstead.endpoints e ON e.id = h.endpoint_id WHERE h.hour > $1"
         " AND ($2::bigint[] IS NULL OR h.endpoint_id = ANY ($2)) GROUP BY 1, 2",
         now_ms // HOUR_MS - WINDOW_HOURS,
         endpoints,
@@ -133,13 +133,13 @@ async def activity(connection: Any, *, since_ms: int, until_ms: int, bucket_seco
         row[0]: tuple(row[1:])
         for row in await connection.fetch(
             "SELECT start_ms - start_ms % $3, sum(accepted)::bigint, sum(delivered)::bigint, sum(failed)::bigint,"
-            " sum(dead_lettered)::bigint FROM hookstead.buckets WHERE start_ms >= $1 AND start_ms < $2 GROUP BY 1",
+            " sum(dead_lettered)::bigint FROM hookstead.buckets_now WHERE start_ms >= $1 AND start_ms < $2 GROUP BY 1",
             *bounds,
         )
     }
     latencies: dict[int, dict[int, int]] = {}
     for start, index, count in await connection.fetch(
-        "SELECT start_ms - start_ms % $3, class, sum(count)::bigint FROM hookstead.latencies"
+        "SELECT start_ms - start_ms % $3, class, sum(count)::bigint FROM hookstead.latencies_now"
         " WHERE start_ms >= $1 AND start_ms < $2 GROUP BY 1, 2",
         *bounds,
     ):

@@ -1,7 +1,8 @@
 """Hints between the processes on one database: LISTEN and NOTIFY on a connection of their own that comes back.
 
 A hint may be lost, with a connection or behind a transaction-mode pooler, where there are none at all: whoever waits
-for news has a time-out. Hints that come close together are one.
+for news has a time-out. Hints that come close together are one. What happens at one process goes to those that listen
+to it over the same connection (`relay`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from hookstead.store.postgres.link import Link
+from hookstead.store.postgres.relay import Relay
 
 CHANNEL: Final = "hookstead"
 EVERYBODY: Final = "*"
@@ -25,38 +27,45 @@ _BACKOFF_SECONDS: Final = 0.05
 _BACKOFF_LIMIT: Final = 2.0
 _NAMED: Final = 100
 """Members that one hint names at most; beyond it, it is for everybody. A payload has 8,000 bytes."""
+_FLUSH_SECONDS: Final = 1.0
+"""How long the end waits for what was told last."""
 
 log = logging.getLogger(__name__)
 
 
 class News:
-    """Made on the store's loop; nothing is connected before the first `wait`."""
+    """Made on the store's loop; nothing is connected before the first `wait`, or before somebody listens."""
 
     def __init__(self, link: Link, *, me: int) -> None:
         self._link = link
         self._me = str(me)
+        self._loop = asyncio.get_running_loop()
         self._heard = asyncio.Event()
         self._to_tell: set[str] = set()
         self._awake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._returned = 0.0
+        self._relay = Relay(me=me, begin=self._begin, wake=self._awake.set, now=self._loop.time)
+
+    @property
+    def relay(self) -> Relay | None:
+        """None where nobody can listen."""
+        return None if self._link.pooled else self._relay
 
     async def wait(self, *, timeout_seconds: float) -> None:
         """Until somebody told something, or the time is up."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout_seconds
+        ends = self._loop.time() + timeout_seconds
         if self._closed or self._link.pooled:
             await asyncio.sleep(timeout_seconds)
             return
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="hookstead store news")
+        self._begin()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(ends):
                 await self._heard.wait()
-                await asyncio.sleep(self._returned + _PAUSE_SECONDS - loop.time())
+                await asyncio.sleep(self._returned + _PAUSE_SECONDS - self._loop.time())
         self._heard.clear()
-        self._returned = loop.time()
+        self._returned = self._loop.time()
 
     def tell(self, owners: Iterable[int] | None) -> None:
         """A hint to these members, or to all, soon. Where there is no connection, none."""
@@ -68,6 +77,10 @@ class News:
 
     # ---------------------------------------------------------------------------------------------- the connection's
 
+    def _begin(self) -> None:
+        if self._task is None and not self._closed:
+            self._task = self._loop.create_task(self._run(), name="hookstead store news")
+
     async def _run(self) -> None:
         wait = _BACKOFF_SECONDS
         while True:
@@ -77,6 +90,8 @@ class News:
                     await self._serve(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next connection may do better
                 log.info("no hints for a moment", extra={"action": "listen", "error": str(error)})
+            finally:
+                self._relay.disconnected()
             self._to_tell.clear()
             await asyncio.sleep(wait)
             wait = min(2 * wait, _BACKOFF_LIMIT)
@@ -87,18 +102,29 @@ class News:
         await connection.execute("SET synchronous_commit = off")  # a hint is nothing to wait for the disk with
         await connection.add_listener(CHANNEL, lambda _, pid, __, whom: self._hear(pid == own, str(whom)))
         self._heard.set()  # what was told while nobody listened
+        await self._relay.connected(connection)
+        used = self._loop.time()
         while not connection.is_closed():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):
-                    await self._awake.wait()
-            self._awake.clear()
-            if not self._to_tell:
+            await self._rest(min(used + _CHECK_SECONDS, self._relay.due()))
+            if self._to_tell:
+                await asyncio.sleep(_DEBOUNCE_SECONDS)
+                told, self._to_tell = self._to_tell, set()
+                whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
+                used = self._loop.time()
+            if self._relay.due() <= self._loop.time():
+                await self._relay.work(connection)
+                used = self._loop.time()
+            if used + _CHECK_SECONDS <= self._loop.time():
                 await connection.execute("SELECT 1")
-                continue
-            await asyncio.sleep(_DEBOUNCE_SECONDS)
-            told, self._to_tell = self._to_tell, set()
-            whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
-            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
+                used = self._loop.time()
+
+    async def _rest(self, until: float) -> None:
+        """Until then, or until something is to be done."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._awake.wait()
+        self._awake.clear()
 
     def _hear(self, from_here: bool, whom: str) -> None:
         if not from_here and (whom == EVERYBODY or self._me in whom.split(",")):
@@ -107,6 +133,7 @@ class News:
     async def close(self) -> None:
         self._closed = True
         if self._task is not None:
+            await self._relay.flush(seconds=_FLUSH_SECONDS)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task

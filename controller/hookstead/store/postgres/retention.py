@@ -337,6 +337,7 @@ async def _forget_endpoints(step: Step, ages: Ages) -> bool:
     found = await step.connection.fetch(_FORGOTTEN, step.limit)
     numbers = [row[0] for row in found]
     if numbers:
+        await step.connection.execute("SELECT hookstead.fold_1(ARRAY(SELECT DISTINCT owner FROM hookstead.journal))")
         for table in ("tallies", "lanes", "hours", "attempts", "requests"):
             await step.connection.execute(
                 f"DELETE FROM hookstead.{table} WHERE endpoint_id = ANY ($1)",  # noqa: S608 - a name of ours

@@ -31,6 +31,7 @@ from hookstead.delivery.ports import (
     NewEvent,
     Page,
     RedeliveryRefusal,
+    Relay,
     ReplayDelivery,
     ReplayPage,
     ReplayPhase,
@@ -80,10 +81,12 @@ class PostgresStore:
         readers = [Link(where, settings, purpose="reader") for _ in range(settings.readers)]
         self._reader = Reader(readers, health=health)
         self._dropping = Dropping(self._links[2], owner=membership.owner, health=health)
+        news = News(Link(where, settings, purpose="news"), me=membership.owner)
+        self._relay = news.relay
         self._peers = PostgresPeers(
             membership,
             Link(where, settings, purpose="looks"),
-            News(Link(where, settings, purpose="news"), me=membership.owner),
+            news,
             self._reader,
             clock=clock,
             in_line=self._writer.work,
@@ -103,6 +106,11 @@ class PostgresStore:
     def peers(self) -> PostgresPeers:
         """The other processes on the database, and this one's part among them."""
         return self._peers
+
+    @property
+    def relay(self) -> Relay | None:
+        """None behind a transaction-mode pooler, where nobody can listen."""
+        return self._relay
 
     async def prepare(self) -> None:
         """Make the partitions of today and of the days ahead."""

@@ -24,6 +24,9 @@ from hookstead.store.postgres.settings import Settings
 Result = TypeVar("Result")
 _LOOKS: Final = 5
 """How often a batch of attempts is computed anew because a delivery changed in between."""
+_FOLD_SECONDS: Final = 5.0
+"""From the first batch to when what it and those behind it counted is added up."""
+_FOLD: Final = "SELECT set_config('synchronous_commit', 'off', true), hookstead.fold_1(ARRAY[$1::bigint])"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Writer:
         self._owed: list[int] = []
         self._health = health
         self._group_rows = settings.group_rows
+        self._folding: asyncio.TimerHandle | None = None
         self.lane: Final[Lane[Any]] = Lane(
             self._serve,
             name="writer",
@@ -127,8 +131,21 @@ class Writer:
         del batch[:group]
         await self._write([one for one in taken if isinstance(one, Accepting)], self._accept)
         await self._write([one for one in taken if isinstance(one, Recording)], self._record)
+        if self._folding is None:
+            self._folding = asyncio.get_running_loop().call_later(_FOLD_SECONDS, self._fold)
         with contextlib.suppress(Exception):  # what is owed stays owed
             await self._settle_debts()
+
+    def _fold(self) -> None:
+        """Have counters and roll-ups brought up to the journal. Where that fails, the next batch asks for it again."""
+        self._folding = None
+        with contextlib.suppress(StoreUnavailable):  # whoever leaves is added up by the database
+            future = self.lane.submit(
+                Working(
+                    future=asyncio.get_running_loop().create_future(), run=lambda: self.link.fetch(_FOLD, self._owner)
+                )
+            )
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _work(self, request: Working) -> None:
         try:

@@ -127,6 +127,10 @@ class SQLiteStore:
     def peers(self) -> None:
         """One process owns the file."""
 
+    @property
+    def relay(self) -> None:
+        """There is nobody to tell."""
+
     # ---------------------------------------------------------------------------------------------------- changes
 
     async def accept(self, events: Sequence[NewEvent]) -> Sequence[Accepted | Duplicate | Clash]:

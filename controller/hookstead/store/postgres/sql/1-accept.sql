@@ -30,29 +30,35 @@ BEGIN
   END IF;
 END $$;
 
+-- The numbers of these endpoints, in their order; those that are new get one.
 CREATE FUNCTION hookstead.endpoint_ids_1(names_ text[], uids_ text[]) RETURNS bigint[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   found_ bigint[];
 BEGIN
-  INSERT INTO hookstead.endpoints (name, uid)
-  SELECT x.name, x.uid FROM unnest(names_, uids_) AS x (name, uid)
-  WHERE (SELECT e.id FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid) IS NULL
-  ORDER BY 1, 2
-  ON CONFLICT DO NOTHING;
-  SELECT array_agg(e.id ORDER BY x.n) INTO found_
-  FROM unnest(names_, uids_) WITH ORDINALITY AS x (name, uid, n)
-  CROSS JOIN LATERAL (SELECT * FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid OFFSET 0) e;
-  RETURN found_;
+  LOOP
+    found_ := ARRAY(
+      SELECT (SELECT e.id FROM hookstead.endpoints e WHERE e.name = x.name AND e.uid = x.uid)
+      FROM unnest(names_, uids_) AS x (name, uid));
+    IF array_position(found_, NULL) IS NULL THEN
+      RETURN found_;
+    END IF;
+    INSERT INTO hookstead.endpoints (name, uid)
+    SELECT x.name, x.uid FROM unnest(names_, uids_, found_) AS x (name, uid, id) WHERE x.id IS NULL ORDER BY 1, 2
+    ON CONFLICT DO NOTHING;
+  END LOOP;
 END $$;
 
--- First a row with the endpoints' numbers alone; then one for each event: its number, or what is known of the first
--- with its caller's key. No row at all where the batch was committed before. A caller's key is given at most once.
+-- First a row with the number of the first event and the endpoints' numbers; the others follow it by `offsets_`, each
+-- with room for its deliveries. Then one for each event whose caller's key was there before: what is known of the first
+-- with it; its numbers are left out. No row at all where the batch was committed before. A caller's key is given at most
+-- once. `oldest_`, `newest_`: bounds of `at_`; `extent_`: how many numbers all need.
 CREATE FUNCTION hookstead.accept_1(
   owner_ bigint, batch_ bigint, lease_ interval,
+  oldest_ bigint, newest_ bigint, extent_ bigint, keyed_ bigint,
   ids_ bytea[], types_ text[], channels_ text[], at_ bigint[], endpoints_ integer[], stamps_ bytea[], sources_ text[],
-  traceparents_ text[], datas_ bytea[], keys_ bytea[], digests_ bytea[],
+  traceparents_ text[], datas_ bytea[], keys_ bytea[], digests_ bytea[], offsets_ integer[],
   names_ text[], uids_ text[],
   event_ integer[], place_ integer[], delivery_ids_ bytea[], endpoint_ integer[], formats_ smallint[], claimed_
     boolean[]
@@ -63,54 +69,61 @@ SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-  size_ integer := cardinality(ids_);
-  seqs_ bigint[] := array_fill(0::bigint, ARRAY[size_]);
+  seqs_ bigint[];
   endpoint_ids_ bigint[];
+  first_ bigint;
   last_ bigint;
   skew_ bigint;
-  found_ bigint;
+  new_ bigint := 0;
+  known_ bigint := 0;
+  starts_ bigint[];
+  accepted_ bigint[];
 BEGIN
   PERFORM hookstead.durable_1();
   IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
     RETURN;
   END IF;
   SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
+  first_ := greatest(last_ + 1, newest_ << 10);
+  last_ := first_ + extent_ - 1;
+  IF (last_ >> 10) - oldest_ > skew_ THEN
+    skew_ := greatest((last_ >> 10) - oldest_, 2 * skew_);
+  END IF;
+  UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
   endpoint_ids_ := hookstead.endpoint_ids_1(names_, uids_);
-  endpoint_ids := endpoint_ids_;
+  seqs_ := ARRAY(SELECT first_ + x FROM unnest(offsets_) x);
+  seq := first_; endpoint_ids := endpoint_ids_;
   RETURN NEXT;
   endpoint_ids := NULL;
-  FOR n, event_id, digest, endpoints IN
-    SELECT k.n::integer, c.event_id, c.digest, c.endpoints
-    FROM unnest(keys_) WITH ORDINALITY AS k (key, n)
-    CROSS JOIN LATERAL (SELECT * FROM hookstead.callers c WHERE c.key = k.key OFFSET 0) c
-  LOOP
-    seqs_[n] := -1;
-    RETURN NEXT;
-  END LOOP;
-  event_id := NULL; digest := NULL; endpoints := NULL;
-  FOR i IN 1 .. size_ LOOP
-    CONTINUE WHEN seqs_[i] < 0;
-    found_ := greatest(last_ + 1, at_[i] << 10);
-    last_ := found_ + endpoints_[i];
-    seqs_[i] := found_;
-    IF (last_ >> 10) - at_[i] > skew_ THEN
-      skew_ := greatest((last_ >> 10) - at_[i], 2 * skew_);
+
+  IF keyed_ > 0 THEN
+    INSERT INTO hookstead.callers (key, event_seq, digest, event_id, endpoints)
+    SELECT x.key, x.seq, x.digest, x.id, x.endpoints
+    FROM unnest(keys_, seqs_, digests_, ids_, endpoints_) AS x (key, seq, digest, id, endpoints)
+    WHERE x.key IS NOT NULL ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS new_ = ROW_COUNT;
+    IF new_ < keyed_ THEN
+      FOR n, seq, event_id, digest, endpoints IN
+        SELECT k.n::integer, c.event_seq, c.event_id, c.digest, c.endpoints
+        FROM unnest(keys_, seqs_) WITH ORDINALITY AS k (key, seq, n)
+        CROSS JOIN LATERAL (SELECT * FROM hookstead.callers c WHERE c.key = k.key OFFSET 0) c
+        WHERE c.event_seq <> k.seq
+      LOOP
+        known_ := known_ + 1;
+        seqs_[n] := -1;
+        RETURN NEXT;
+      END LOOP;
+      IF new_ + known_ < keyed_ THEN  -- one was forgotten between the two
+        RAISE EXCEPTION 'a caller''s key is gone' USING ERRCODE = 'serialization_failure';
+      END IF;
     END IF;
-    n := i; seq := found_;
-    RETURN NEXT;
-  END LOOP;
-  UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
+  END IF;
 
   INSERT INTO hookstead.events (seq, id, type, channels, accepted_ms, endpoints, stamp, source, traceparent, data)
   SELECT x.seq, x.id, x.type, x.channels, x.at, x.endpoints, x.stamp, x.source, x.traceparent, x.data
   FROM unnest(seqs_, ids_, types_, channels_, at_, endpoints_, stamps_, sources_, traceparents_, datas_)
     AS x (seq, id, type, channels, at, endpoints, stamp, source, traceparent, data)
   WHERE x.seq > 0;
-
-  INSERT INTO hookstead.callers (key, event_seq, digest, event_id, endpoints)
-  SELECT x.key, x.seq, x.digest, x.id, x.endpoints
-  FROM unnest(keys_, seqs_, digests_, ids_, endpoints_) AS x (key, seq, digest, id, endpoints)
-  WHERE x.seq > 0 AND x.key IS NOT NULL;
 
   IF cardinality(event_) > 0 THEN
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
@@ -124,16 +137,16 @@ BEGIN
     SELECT seqs_[d.event] + d.place, endpoint_ids_[d.endpoint], owner_, false, -batch_
     FROM unnest(event_, place_, endpoint_, claimed_) AS d (event, place, endpoint, claimed)
     WHERE d.claimed AND seqs_[d.event] > 0;
-
-    INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
-    SELECT endpoint_ids_[d.endpoint], 0, count(*), count(*) FROM unnest(event_, endpoint_) AS d (event, endpoint)
-    WHERE seqs_[d.event] > 0 GROUP BY 1 ORDER BY 1
-    ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
-      pending = c.pending + excluded.pending;
   END IF;
 
-  INSERT INTO hookstead.buckets AS b (start_ms, part, accepted)
-  SELECT x.at - x.at % 10000, owner_ % 64, count(*) FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0
-  GROUP BY 1 ORDER BY 1
-  ON CONFLICT (start_ms, part) DO UPDATE SET accepted = b.accepted + excluded.accepted;
+  IF oldest_ / 10000 = newest_ / 10000 THEN
+    starts_ := ARRAY[newest_ - newest_ % 10000];
+    accepted_ := ARRAY[cardinality(ids_) - (keyed_ - new_)];
+  ELSE
+    starts_ := ARRAY(SELECT x.at - x.at % 10000 FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0);
+    accepted_ := array_fill(1::bigint, ARRAY[cardinality(starts_)]);
+  END IF;
+  INSERT INTO hookstead.journal (owner, made_of, starts, accepted) VALUES (owner_,
+    ARRAY(SELECT endpoint_ids_[d.endpoint] FROM unnest(event_, endpoint_) AS d (event, endpoint)
+          WHERE seqs_[d.event] > 0), starts_, accepted_);
 END $$;

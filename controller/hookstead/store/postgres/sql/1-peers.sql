@@ -6,6 +6,7 @@
 -- All that members had, given back; whoever calls it holds the locks of their rows.
 CREATE FUNCTION hookstead.forget_1(owners_ bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM hookstead.fold_1(owners_);
   DELETE FROM hookstead.claims k WHERE k.owner = ANY (owners_);
   DELETE FROM hookstead.claimers c WHERE c.owner = ANY (owners_);
   UPDATE hookstead.slots s SET owner = NULL WHERE s.owner = ANY (owners_);

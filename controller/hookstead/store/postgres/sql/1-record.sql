@@ -18,6 +18,10 @@ SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
   endpoint_ids_ bigint[];
+  ended_of_ bigint[];
+  ended_as_ smallint[];
+  expected_ bigint;
+  changed_ bigint := 0;
 BEGIN
   PERFORM hookstead.durable_1();
   IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
@@ -26,30 +30,25 @@ BEGIN
 
   IF cardinality(seqs_) > 0 THEN
     PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
-    IF EXISTS (
-      SELECT FROM unnest(seqs_, was_, counted_, stood_, due_) AS i (seq, was, counted, stood, due)
-      LEFT JOIN LATERAL (SELECT * FROM hookstead.pending p WHERE p.seq = i.seq OFFSET 0) p ON true
-      WHERE i.was = 0 AND (p.seq IS NULL OR p.attempt_count <> i.counted OR p.schedule_position <> i.stood
-                           OR p.next_attempt_ms <> i.due)
-    ) OR EXISTS (
-      SELECT FROM unnest(seqs_, was_) AS i (seq, was)
-      WHERE i.was <> 0 AND (SELECT p.seq FROM hookstead.pending p WHERE p.seq = i.seq) IS NOT NULL
-    ) THEN
-      RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
+    expected_ := cardinality(seqs_);
+    IF 0 <> ANY (was_) THEN
+      expected_ := expected_ - hookstead.record_ended_1(
+        seqs_, was_, counted_, ended_, becomes_, reasons_, counts_, positions_, ends_);
     END IF;
-
-    IF 0 <> ANY (was_) THEN  -- counters are counted twice then, and still locked in order
-      PERFORM FROM hookstead.tallies c WHERE c.endpoint_id = ANY (endpoint_) AND c.side = 1 ORDER BY c.endpoint_id FOR UPDATE;
+    IF 0 = ANY (becomes_) THEN
+      UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next
+      FROM unnest(seqs_, was_, counted_, stood_, due_, becomes_, counts_, positions_, nexts_)
+        AS i (seq, was, counted, stood, due, becomes, count, position, next)
+      WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes = 0 AND p.attempt_count = i.counted
+        AND p.schedule_position = i.stood AND p.next_attempt_ms = i.due;
+      GET DIAGNOSTICS changed_ = ROW_COUNT;
     END IF;
-    UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next
-    FROM unnest(seqs_, was_, becomes_, counts_, positions_, nexts_) AS i (seq, was, becomes, count, position, next)
-    WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes = 0;
-
     WITH gone AS (
       DELETE FROM hookstead.pending p
-      USING unnest(seqs_, was_, becomes_, reasons_, counts_, positions_, ends_)
-        AS i (seq, was, becomes, reason, count, position, end_ms)
-      WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes <> 0
+      USING unnest(seqs_, was_, counted_, stood_, due_, becomes_, reasons_, counts_, positions_, ends_)
+        AS i (seq, was, counted, stood, due, becomes, reason, count, position, end_ms)
+      WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes <> 0 AND p.attempt_count = i.counted
+        AND p.schedule_position = i.stood AND p.next_attempt_ms = i.due
       RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, i.becomes, i.reason, i.count, i.position,
         p.payload_format, p.origin, p.in_order, p.created_ms, i.end_ms, p.replay_id
     ), put AS (
@@ -57,16 +56,9 @@ BEGIN
         schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
       SELECT * FROM gone
     )
-    INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, delivered, dead_lettered, cancelled)
-    SELECT g.endpoint_id, 1, -count(*), count(*) FILTER (WHERE g.becomes = 1), count(*) FILTER (WHERE g.becomes = 2),
-      count(*) FILTER (WHERE g.becomes = 3)
-    FROM gone g GROUP BY 1 ORDER BY 1
-    ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
-      delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
-      cancelled = c.cancelled + excluded.cancelled;
-
-    IF 0 <> ANY (was_) THEN
-      PERFORM hookstead.record_ended_1(seqs_, was_, counted_, ended_, becomes_, reasons_, counts_, positions_, ends_);
+    SELECT array_agg(g.endpoint_id), array_agg(g.becomes) INTO ended_of_, ended_as_ FROM gone g;
+    IF changed_ + coalesce(cardinality(ended_of_), 0) <> expected_ THEN
+      RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
     END IF;
 
     IF true = ANY (answered_) THEN
@@ -85,20 +77,10 @@ BEGIN
       message,
       next, body);
 
-    INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
-    SELECT * FROM unnest(hours_, hour_endpoints_, hour_succeeded_, hour_failed_, hour_dead_) ORDER BY 1, 2
-    ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
-      failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered;
-
-    INSERT INTO hookstead.buckets AS b (start_ms, part, delivered, failed, dead_lettered)
-    SELECT x.start_ms, owner_ % 64, x.delivered, x.failed, x.dead
-    FROM unnest(starts_, delivered_, failed_, dead_) AS x (start_ms, delivered, failed, dead) ORDER BY 1
-    ON CONFLICT (start_ms, part) DO UPDATE SET delivered = b.delivered + excluded.delivered,
-      failed = b.failed + excluded.failed, dead_lettered = b.dead_lettered + excluded.dead_lettered;
-    INSERT INTO hookstead.latencies AS l (start_ms, part, class, count)
-    SELECT x.start_ms, owner_ % 64, x.class, x.count
-    FROM unnest(latency_starts_, classes_, tallies_) AS x (start_ms, class, count) ORDER BY 1, 3
-    ON CONFLICT (start_ms, part, class) DO UPDATE SET count = l.count + excluded.count;
+    INSERT INTO hookstead.journal (owner, ended_of, ended_as, hours, hour_endpoints, hour_succeeded, hour_failed,
+      hour_dead, starts, delivered, failed, dead, latency_starts, classes, latencies)
+    VALUES (owner_, ended_of_, ended_as_, hours_, hour_endpoints_, hour_succeeded_, hour_failed_,
+      hour_dead_, starts_, delivered_, failed_, dead_, latency_starts_, classes_, tallies_);
   END IF;
 
   IF cardinality(lane_names_) > 0 THEN
@@ -110,22 +92,23 @@ BEGIN
   RETURN true;
 END $$;
 
--- The rare case: an attempt of a delivery that had ended (by hand, or ended while it was under way).
+-- The rare case: attempts of deliveries that had ended (by hand, or ended while they were under way). Returns how many.
 CREATE FUNCTION hookstead.record_ended_1(
   seqs_ bigint[], was_ smallint[], counted_ integer[], ended_ bigint[], becomes_ smallint[], reasons_ smallint[],
   counts_ integer[], positions_ integer[], ends_ bigint[]
-) RETURNS void LANGUAGE plpgsql
+) RETURNS bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+  of_ bigint[] := ARRAY(SELECT i.seq FROM unnest(seqs_, was_) AS i (seq, was) WHERE i.was <> 0);
 BEGIN
-  PERFORM FROM hookstead.ended h WHERE h.seq = ANY (
-    ARRAY(SELECT i.seq FROM unnest(seqs_, was_) AS i (seq, was) WHERE i.was <> 0)) ORDER BY h.seq FOR UPDATE;
+  PERFORM FROM hookstead.ended h WHERE h.seq = ANY (of_) ORDER BY h.seq FOR UPDATE;
   IF EXISTS (
     SELECT FROM unnest(seqs_, was_, counted_, ended_) AS i (seq, was, counted, ended)
     LEFT JOIN LATERAL (SELECT * FROM hookstead.ended h WHERE h.seq = i.seq OFFSET 0) h ON true
     WHERE i.was <> 0
       AND (h.seq IS NULL OR h.status <> i.was OR h.attempt_count <> i.counted OR h.completed_ms <> i.ended)
-  ) THEN
+  ) OR EXISTS (SELECT FROM hookstead.pending p WHERE p.seq = ANY (of_)) THEN
     RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
   END IF;
   INSERT INTO hookstead.tallies AS c (endpoint_id, side, delivered, dead_lettered, cancelled)
@@ -141,5 +124,50 @@ BEGIN
     schedule_position = i.position, completed_ms = i.end_ms
   FROM unnest(seqs_, was_, becomes_, reasons_, counts_, positions_, ends_)
     AS i (seq, was, becomes, reason, count, position, end_ms)
-  WHERE i.was <> 0 AND h.seq = i.seq AND h.seq = ANY (seqs_);
+  WHERE i.was <> 0 AND h.seq = i.seq AND h.seq = ANY (of_);
+  RETURN cardinality(of_);
+END $$;
+
+-- Adds up what these members' batches did to counters and roll-ups. Whoever dies in between leaves both as they were.
+CREATE FUNCTION hookstead.fold_1(owners_ bigint[]) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  taken_ hookstead.journal[];
+BEGIN
+  WITH taken AS (DELETE FROM hookstead.journal j WHERE j.owner = ANY (owners_) RETURNING j)
+  SELECT array_agg(t.j) INTO taken_ FROM taken t;
+  IF taken_ IS NULL THEN
+    RETURN;
+  END IF;
+  INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
+  SELECT m, 0, count(*), count(*) FROM unnest(taken_) j, unnest(j.made_of) m GROUP BY 1 ORDER BY 1
+  ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+    pending = c.pending + excluded.pending;
+  INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, delivered, dead_lettered, cancelled)
+  SELECT e.of, 1, -count(*), count(*) FILTER (WHERE e.as_ = 1), count(*) FILTER (WHERE e.as_ = 2),
+    count(*) FILTER (WHERE e.as_ = 3)
+  FROM unnest(taken_) j, unnest(j.ended_of, j.ended_as) AS e (of, as_) GROUP BY 1 ORDER BY 1
+  ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
+    delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
+    cancelled = c.cancelled + excluded.cancelled;
+  INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
+  SELECT h.hour, h.endpoint_id, sum(h.succeeded), sum(h.failed), sum(h.dead)
+  FROM unnest(taken_) j, unnest(j.hours, j.hour_endpoints, j.hour_succeeded, j.hour_failed, j.hour_dead)
+    AS h (hour, endpoint_id, succeeded, failed, dead) GROUP BY 1, 2 ORDER BY 1, 2
+  ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
+    failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered;
+  INSERT INTO hookstead.buckets AS b (start_ms, part, accepted, delivered, failed, dead_lettered)
+  SELECT s.start_ms, j.owner % 64, coalesce(sum(s.accepted), 0), coalesce(sum(s.delivered), 0),
+    coalesce(sum(s.failed), 0), coalesce(sum(s.dead), 0)
+  FROM unnest(taken_) j, unnest(j.starts, j.accepted, j.delivered, j.failed, j.dead)
+    AS s (start_ms, accepted, delivered, failed, dead)
+  GROUP BY 1, 2 ORDER BY 1, 2
+  ON CONFLICT (start_ms, part) DO UPDATE SET accepted = b.accepted + excluded.accepted,
+    delivered = b.delivered + excluded.delivered, failed = b.failed + excluded.failed,
+    dead_lettered = b.dead_lettered + excluded.dead_lettered;
+  INSERT INTO hookstead.latencies AS l (start_ms, part, class, count)
+  SELECT s.start_ms, j.owner % 64, s.class, sum(s.count)
+  FROM unnest(taken_) j, unnest(j.latency_starts, j.classes, j.latencies) AS s (start_ms, class, count)
+  GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+  ON CONFLICT (start_ms, part, class) DO UPDATE SET count = l.count + excluded.count;
 END $$;

@@ -110,8 +110,20 @@ CREATE INDEX attempts_endpoint ON hookstead.attempts (endpoint_id, seq);
 
 CREATE TABLE hookstead.lanes (endpoint_id bigint PRIMARY KEY, state bytea NOT NULL) WITH (fillfactor = 50);
 
--- What is counted of each endpoint. `side` says who counts: 0 whoever makes deliveries (under the lock of the numbers), 1
--- whoever ends them, 2 retention; so that none of them waits for another. A counter is the sum of its sides.
+-- What batches did to the counters and roll-ups below, a row for each, until its member adds them up (`fold_1`): changing
+-- some dozen counters in place with every batch costs more than the deliveries do. Views put both together.
+-- `made_of`: an endpoint for each new delivery; `ended_of` with `ended_as`: one for each pending delivery that ended.
+-- Arrays side by side, since one row is cheaper than many; a large one goes aside as it is, uncompressed.
+CREATE TABLE hookstead.journal (
+  owner bigint NOT NULL, made_of bigint[], ended_of bigint[], ended_as smallint[],
+  hours bigint[], hour_endpoints bigint[], hour_succeeded bigint[], hour_failed bigint[], hour_dead bigint[],
+  starts bigint[], accepted bigint[], delivered bigint[], failed bigint[], dead bigint[],
+  latency_starts bigint[], classes smallint[], latencies bigint[]
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- What is counted of each endpoint. `side` says who counts: 0 whoever makes deliveries, 1 whoever ends them, 2 retention;
+-- so that they seldom wait for another. A counter is the sum of its sides, and of what the journal has of it.
 CREATE TABLE hookstead.tallies (
   endpoint_id bigint NOT NULL, side smallint NOT NULL, accepted bigint NOT NULL DEFAULT 0, pending bigint NOT NULL DEFAULT 0,
   delivered bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0, cancelled bigint NOT NULL DEFAULT 0,
@@ -123,20 +135,24 @@ SELECT endpoint_id, sum(accepted)::bigint AS accepted, sum(pending)::bigint AS p
   sum(delivered)::bigint AS delivered, sum(dead_lettered)::bigint AS dead_lettered,
   sum(cancelled)::bigint AS cancelled, sum(retired_delivered)::bigint AS retired_delivered,
   sum(retired_dead_lettered)::bigint AS retired_dead_lettered, sum(retired_cancelled)::bigint AS retired_cancelled
-FROM hookstead.tallies GROUP BY endpoint_id;
--- For a copy of another store.
-CREATE FUNCTION hookstead.put_counts_1() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  INSERT INTO hookstead.tallies VALUES (NEW.endpoint_id, 2, NEW.accepted, NEW.pending, NEW.delivered,
-    NEW.dead_lettered, NEW.cancelled, NEW.retired_delivered, NEW.retired_dead_lettered, NEW.retired_cancelled);
-  RETURN NEW;
-END $$;
-CREATE TRIGGER put INSTEAD OF INSERT ON hookstead.counts FOR EACH ROW EXECUTE FUNCTION hookstead.put_counts_1();
+FROM (
+  SELECT * FROM hookstead.tallies
+  UNION ALL
+  SELECT m, 0, 1, 1, 0, 0, 0, 0, 0, 0 FROM hookstead.journal j, unnest(j.made_of) m
+  UNION ALL
+  SELECT e.of, 1, 0, -1, (e.as_ = 1)::integer, (e.as_ = 2)::integer, (e.as_ = 3)::integer, 0, 0, 0
+  FROM hookstead.journal j, unnest(j.ended_of, j.ended_as) AS e (of, as_)
+) c GROUP BY endpoint_id;
 
 CREATE TABLE hookstead.hours (
   hour bigint NOT NULL, endpoint_id bigint NOT NULL, succeeded bigint NOT NULL, failed bigint NOT NULL,
   dead_lettered bigint NOT NULL, PRIMARY KEY (hour, endpoint_id)
 ) WITH (fillfactor = 50);
+CREATE VIEW hookstead.hours_now AS
+SELECT * FROM hookstead.hours
+UNION ALL
+SELECT h.* FROM hookstead.journal j,
+  unnest(j.hours, j.hour_endpoints, j.hour_succeeded, j.hour_failed, j.hour_dead) AS h;
 
 -- `part`: members count in rows of their own, so that none waits for another.
 CREATE TABLE hookstead.buckets (
@@ -144,10 +160,23 @@ CREATE TABLE hookstead.buckets (
   delivered bigint NOT NULL DEFAULT 0, failed bigint NOT NULL DEFAULT 0, dead_lettered bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (start_ms, part)
 ) WITH (fillfactor = 50);
+CREATE VIEW hookstead.buckets_now AS
+SELECT * FROM hookstead.buckets
+UNION ALL
+SELECT b.start_ms, j.owner % 64, coalesce(b.accepted, 0), coalesce(b.delivered, 0), coalesce(b.failed, 0),
+  coalesce(b.dead, 0)
+FROM hookstead.journal j, unnest(j.starts, j.accepted, j.delivered, j.failed, j.dead)
+  AS b (start_ms, accepted, delivered, failed, dead);
+
 CREATE TABLE hookstead.latencies (
   start_ms bigint NOT NULL, part smallint NOT NULL DEFAULT 0, class smallint NOT NULL, count bigint NOT NULL,
   PRIMARY KEY (start_ms, part, class)
 ) WITH (fillfactor = 50);
+CREATE VIEW hookstead.latencies_now AS
+SELECT * FROM hookstead.latencies
+UNION ALL
+SELECT l.start_ms, j.owner % 64, l.class, l.count
+FROM hookstead.journal j, unnest(j.latency_starts, j.classes, j.latencies) AS l (start_ms, class, count);
 
 CREATE TABLE hookstead.blobs (name text PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE hookstead.marks (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 50);
