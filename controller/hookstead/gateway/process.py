@@ -97,6 +97,7 @@ class GatewayProcess:
         options = self.options
         raise_file_limit()
         self._store = await self._open_store()
+        self.stream.share(self._store.relay)
         self._resolver = CaresResolver(servers=options.resolver)
         self._transport = HttpTransport(
             resolver=self._resolver, allow_loopback=options.allow_loopback, own_listeners=self._own_listeners

@@ -33,7 +33,7 @@ from hookstead.delivery.ports.lists import (
     InvalidCursor,
     Page,
 )
-from hookstead.delivery.ports.peers import SLOTS, Look, Peers, slot_of
+from hookstead.delivery.ports.peers import SLOTS, Hear, Look, Peers, Relay, slot_of
 from hookstead.delivery.ports.replays import (
     ReplayCandidate,
     ReplayDelivery,
@@ -69,6 +69,7 @@ __all__ = [
     "ErrorCode",
     "EventQuery",
     "EventRow",
+    "Hear",
     "InvalidCursor",
     "Job",
     "LaneState",
@@ -81,6 +82,7 @@ __all__ = [
     "Random",
     "RecentAttempt",
     "RedeliveryRefusal",
+    "Relay",
     "ReplayCandidate",
     "ReplayDelivery",
     "ReplayPage",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from hookstead.delivery.ports.clock import Clock
 from hookstead.delivery.ports.deliveries import EndpointKey
@@ -65,3 +65,33 @@ class Peers(Protocol):
 
     def tell(self) -> None:
         """Hint to the others, soon and not more often than they can use, that a look is worth it."""
+
+
+Hear: TypeAlias = Callable[[Sequence[str], int | None], None]
+"""Takes what one of the others told, and how many messages before that were lost (None: nobody knows, perhaps none).
+
+Called on the event loop; must be quick and never raise."""
+
+
+class Relay(Protocol):
+    """Passes on what happens at one process to those of the others that listen: soon, in order, once or not at all.
+
+    A message is one line of ASCII. Costs nothing while nobody listens, and keeps no more than a bound: what is told
+    faster than it can be passed on is lost, the oldest first, and listeners hear how much.
+    """
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another process may be listening. While it is False, nothing need be told."""
+
+    def tell(self, message: str) -> None:
+        """To those that listen, soon."""
+
+    async def listen(self, hear: Hear) -> None:
+        """Give `hear` what others tell from now on.
+
+        Returns once all of them know of it, or after about a second. Repeated, it waits for the same.
+        """
+
+    def end(self) -> None:
+        """Listen no more."""

@@ -19,7 +19,7 @@ from hookstead.delivery.ports.lists import (
     EventRow,
     Page,
 )
-from hookstead.delivery.ports.peers import Peers
+from hookstead.delivery.ports.peers import Peers, Relay
 from hookstead.delivery.ports.replays import ReplayDelivery, ReplayPage, ReplayPhase, ReplayRow, ReplayWindow
 
 
@@ -37,6 +37,10 @@ class Store(Protocol):
     @property
     def peers(self) -> Peers | None:
         """The other processes on this store; None where it has one process only, which owns every endpoint."""
+
+    @property
+    def relay(self) -> Relay | None:
+        """What passes happenings on between them; None where there is one process, or no way for it."""
 
     async def boot(self, *, recent_limit: int) -> Boot:
         """State for a starting engine; all claims of a former life of this process are void."""

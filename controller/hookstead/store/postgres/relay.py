@@ -141,6 +141,7 @@ class Relay:
             notes += [(TOLD, payload) for payload in payloads(self._me, batch)]
         if notes:
             await self._send(connection, notes, batch)
+        self._sent.set()
         if batch is not None:
             self._say_lost(batch.lost, now)
 
@@ -154,13 +155,12 @@ class Relay:
             raise
         finally:
             self._sending = False
-            self._sent.set()
 
     async def flush(self, *, seconds: float) -> None:
-        """Send what waits, now, where somebody listens; for so long at most."""
+        """Send what waits, now, where somebody listens; for so long at most, also until that is known."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._connected and (self._sending or (self._outbox and self._audience.present(self._now()))):
+                while self._sending or (self._outbox and self._audience.possible(self._now())):
                     self._flush_at = -math.inf
                     self._sent.clear()
                     self._wake()
