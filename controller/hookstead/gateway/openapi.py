@@ -504,7 +504,8 @@ OPERATIONS: Final[dict[str, dict[str, Schema]]] = {
     },
     "/v1/activity/stream": {
         "get": _operation(
-            "What happens now: server-sent events `event.accepted`, `attempt`, `delivery.finished`.",
+            "What happens now, at any gateway: server-sent events `event.accepted`, `attempt`, `delivery.finished`, and"
+            " `missed` where something could not be shown.",
             answer={"type": "string"},
             media="text/event-stream",
             problems=(503,),

@@ -1,7 +1,7 @@
 """What is new, and what has changed, while somebody watches.
 
 The newest page is read again and again; the gateway's activity stream says when, and which older deliveries to look at
-again. Without the stream (a gateway that ends, one of several) the page alone tells, somewhat later.
+again. Without the stream (a gateway that ends, several behind a pooler) the page alone tells, somewhat later.
 """
 
 from __future__ import annotations
