@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
 
 from faults.books import Repeats, unrecorded
 from faults.fleet import Fleet, Recorded, balance, clients, fleet_on, held
 from faults.four_endpoints import ENDING, FINE, IN_FLIGHT, UNRECORDED, endpoints
 from faults.gateway_process import Life, until
-from faults.load import Ledger
+from faults.load import Ledger, publish
 from faults.postgres_own import own_server
 from faults.sink import Sink, sink
 from store.postgres_server import PostgresServer
@@ -173,3 +174,41 @@ async def test_of_three_gateways_each_may_be_killed_under_load_and_the_others_ta
             f"{len(ledger.promised)} events promised, {receiver.seen.total()} requests, of which"
             f" {repeated.total()} repeat what was in flight; answers {dict(ledger.statuses)}"
         )
+
+
+OWNER: Final = "SELECT owner FROM hookstead.members"
+LEASE: Final = "UPDATE hookstead.members SET lease_until = clock_timestamp() + interval '{}' WHERE owner = {}"
+
+
+@pytest.mark.timeout(240)
+async def test_a_gateway_started_right_after_a_kill_takes_events_at_once_and_delivers_them_when_the_lease_is_over(
+    tmp_path: Path, server: PostgresServer
+) -> None:
+    """The lease of the one that was killed is made long, so that it has not lapsed before all is asked and answered."""
+    ledger = Ledger()
+    async with sink() as receiver, fleet_on(tmp_path, server, *endpoints(receiver)) as alone:
+        await alone.start(1)
+        [[gone]] = await alone.ask(OWNER)
+        await published(alone, ledger, 20)
+        await alone.settles(ledger)
+        alone.gateways.pop().kill()
+        await alone.ask(LEASE.format("1 hour", gone))
+        await alone.start(1)
+        before = receiver.seen.total()
+        await published(alone, ledger, 20)
+        assert {gone} < {row[0] for row in await alone.ask(OWNER)}
+        assert receiver.seen.total() == before, "two may be at the same endpoint"
+        await alone.ask(LEASE.format("0", gone))
+        await alone.settles(ledger)
+        await alone.stop()
+        found = await alone.books()
+        balance(found, ledger, receiver)
+        assert unrecorded(receiver, found).total() == 0
+        assert await alone.check() == []
+
+
+async def published(fleet: Fleet, ledger: Ledger, count: int) -> None:
+    """Each is taken."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(count):
+            assert await publish(session, fleet.gateways[0], ledger, ledger.take()) == 202
