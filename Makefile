@@ -82,7 +82,7 @@ mutants: $(READY) ## Put known bugs into the engine, one by one: does the simula
 	@PYTHONPATH=controller:tests $(PYTHON) -m simulation.mutants $(ARGS)
 
 .PHONY: promises
-promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: half an hour
+promises: $(READY) binaries ## Run what stands behind every promise, and rewrite docs/promises.md: three quarters of an hour
 	@$(PYTHON) tests/simulation/promises.py collect --seeds $(SEEDS)
 
 .PHONY: docs

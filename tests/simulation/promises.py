@@ -26,7 +26,8 @@ TOP: Final = Path(__file__).resolve().parents[2]
 TEXTS: Final = Path(__file__).with_name("promises.toml")
 FIGURES: Final = TOP / "docs" / "promises.json"
 OWN_TESTS: Final = "tests/simulation"
-KILLS: Final = "50"
+LENGTHS: Final = {"FAULT_CYCLES": "50", "FAULT_SECONDS": "600"}
+"""Of the faults, as in `make nightly`."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ def _tests(report: Path, paths: Sequence[str]) -> Figures:
         *paths,
     ]
     subprocess.run(
-        [sys.executable, *command], cwd=TOP, env=os.environ | {"FAULT_CYCLES": KILLS}, check=False
+        [sys.executable, *command], cwd=TOP, env=os.environ | LENGTHS, check=False
     )  # a test that fails is a figure, too
     found = Figures()
     for case in ElementTree.parse(report).iter("testcase"):
