@@ -28,7 +28,7 @@ def test_what_is_cut_comes_together_again(lines: list[str], long: int, lost: int
 def test_the_largest_batch_that_may_wait_can_be_sent() -> None:
     outbox = Outbox()
     for _ in range(500):
-        outbox.put(LONG)
+        outbox.put(LONG, now=0)
     batch = outbox.take()
     assert len(batch.messages) + batch.lost == 500
     cut = payloads("1", batch)
@@ -67,21 +67,21 @@ def test_parts_that_do_not_belong_together_make_no_batch(given_: list[str]) -> N
 def test_beyond_its_bounds_an_outbox_loses_the_oldest_and_says_how_many() -> None:
     outbox = Outbox(messages=3, size=100)
     for number in range(5):
-        outbox.put(str(number))
+        outbox.put(str(number), now=0)
     assert outbox.take() == Batch(("2", "3", "4"), 2)
     assert not outbox
-    outbox.put("a" * 60)
-    outbox.put("b" * 60)
+    outbox.put("a" * 60, now=0)
+    outbox.put("b" * 60, now=0)
     assert outbox.take() == Batch(("b" * 60,), 1)
-    outbox.put("c" * 200)
+    outbox.put("c" * 200, now=0)
     assert outbox, "that something was lost is to be told, too"
     assert outbox.take() == Batch((), 1)
 
 
 def test_a_batch_that_may_not_have_arrived_counts_as_lost_and_is_not_sent_again() -> None:
     outbox = Outbox()
-    outbox.put("a")
-    outbox.put("b")
+    outbox.put("a", now=0)
+    outbox.put("b", now=0)
     outbox.failed(outbox.take())
-    outbox.put("c")
+    outbox.put("c", now=0)
     assert outbox.take() == Batch(("c",), 2)

@@ -3,116 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from hookstead.store.postgres.audience import SURE_SECONDS, WANTED_SECONDS
 from hookstead.store.postgres.batches import MESSAGES
-from hookstead.store.postgres.relay import DEBOUNCE_SECONDS, TOLD, WISHES, Relay
-
-
-class Broken(Exception):
-    pass
-
-
-@dataclass
-class Bus:
-    """A database that passes notifications on, and time that stands still until a test moves it."""
-
-    time: float = 100.0
-    connections: list[Connection] = field(default_factory=list)
-    members: list[int] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
-
-    def told(self) -> list[str]:
-        return [payload for channel, payload in self.notes if channel == TOLD]
-
-
-@dataclass(eq=False)
-class Connection:
-    bus: Bus
-    listeners: dict[str, Any] = field(default_factory=dict)
-    breaks: bool = False
-
-    async def add_listener(self, channel: str, listener: Any) -> None:
-        self.listeners[channel] = listener
-
-    async def remove_listener(self, channel: str, _: Any) -> None:
-        del self.listeners[channel]
-
-    async def fetch(self, _: str, owner: int) -> list[tuple[int]]:
-        return [(member,) for member in self.bus.members if member != owner]
-
-    async def execute(self, _: str, channels: list[str], payloads: list[str]) -> None:
-        if self.breaks:
-            raise Broken
-        for note in dict.fromkeys(zip(channels, payloads, strict=True)):
-            self.bus.notes.append(note)
-            for connection in self.bus.connections:
-                if note[0] in connection.listeners:
-                    connection.listeners[note[0]](connection, 1, *note)
-
-
-class Member:
-    """A relay with what drives it, and what it heard."""
-
-    def __init__(self, bus: Bus, me: int) -> None:
-        self.bus = bus
-        self.relay = Relay(me=me, begin=lambda: None, wake=lambda: None, now=lambda: bus.time)
-        self.heard: list[str] = []
-        self.lost: list[int | None] = []
-        bus.members.append(me)
-
-    def hear(self, messages: Any, lost: int | None) -> None:
-        self.heard += messages
-        if lost != 0:
-            self.lost.append(lost)
-
-    async def connect(self) -> None:
-        self.connection = Connection(self.bus)
-        self.bus.connections.append(self.connection)
-        await self.relay.connected(self.connection)
-
-    def disconnect(self) -> None:
-        self.bus.connections.remove(self.connection)
-        self.relay.disconnected()
+from hookstead.store.postgres.relay import DEBOUNCE_SECONDS, TOLD, WISHES
+from store.relay_bus import Broken, Bus, Member, connected, listening, settle
 
 
 @pytest.fixture
 def bus() -> Bus:
     return Bus()
-
-
-async def settle(bus: Bus, *members: Member, seconds: float = 0.0) -> None:
-    """Let this time pass, in which each does what is due."""
-    ends = bus.time + seconds
-    while True:
-        for _ in range(5):
-            for member in members:
-                if member.connection in bus.connections and member.relay.due() <= bus.time:
-                    await member.relay.work(member.connection)
-        if bus.time >= ends:
-            return
-        bus.time = min(ends, max(bus.time, min((member.relay.due() for member in members), default=ends)))
-
-
-async def connected(bus: Bus, count: int = 2) -> list[Member]:
-    """Members that know that nobody listens."""
-    members = [Member(bus, number) for number in range(1, count + 1)]
-    for member in members:
-        await member.connect()
-    await settle(bus, *members, seconds=SURE_SECONDS)
-    bus.notes.clear()
-    return members
-
-
-async def listening(bus: Bus, member: Member, *others: Member) -> None:
-    task = asyncio.ensure_future(member.relay.listen(member.hear))
-    await asyncio.sleep(0)
-    await settle(bus, member, *others)
-    await task
 
 
 async def test_while_nobody_listens_nothing_is_kept_and_nothing_sent(bus: Bus) -> None:
@@ -148,7 +50,9 @@ async def test_listening_begins_when_all_others_know_of_it(bus: Bus) -> None:
     await asyncio.sleep(0)
     assert not task.done()
     await settle(bus, reader, other)
-    await task
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert task.done()
 
 
 async def test_listening_goes_on_for_as_long_as_it_is_meant_and_no_longer(bus: Bus) -> None:
@@ -180,11 +84,13 @@ async def test_with_several_listeners_the_end_of_one_is_not_the_end_of_all(bus: 
     first, second, other = members = await connected(bus, 3)
     await listening(bus, first, second, other)
     await listening(bus, second, first, other)
+    first.relay.tell("first's")
+    await settle(bus, *members, seconds=DEBOUNCE_SECONDS)
     first.relay.end()
     await settle(bus, *members)
-    other.relay.tell("a")
+    other.relay.tell("other's")
     await settle(bus, *members, seconds=DEBOUNCE_SECONDS)
-    assert (first.heard, second.heard) == ([], ["a"])
+    assert (first.heard, second.heard) == ([], ["first's", "other's"])
 
 
 async def test_one_that_joins_tells_what_happened_at_it_before_it_knew_of_listeners(bus: Bus) -> None:
@@ -212,11 +118,24 @@ async def test_what_is_told_without_a_connection_goes_out_with_the_next_one(bus:
     reader, other = members = await connected(bus)
     await listening(bus, *members)
     other.disconnect()
-    other.relay.tell("meanwhile")
     await settle(bus, reader, seconds=10 * WANTED_SECONDS)
+    other.relay.tell("meanwhile")
+    await settle(bus, reader, seconds=WANTED_SECONDS)
     await other.connect()
     await settle(bus, *members, seconds=DEBOUNCE_SECONDS)
     assert (reader.heard, reader.lost) == (["meanwhile"], [])
+
+
+async def test_what_was_told_long_before_a_connection_came_back_is_lost_and_that_is_told(bus: Bus) -> None:
+    reader, other = members = await connected(bus)
+    await listening(bus, *members)
+    other.disconnect()
+    other.relay.tell("long ago")
+    await settle(bus, reader, seconds=3600)
+    other.relay.tell("now")
+    await other.connect()
+    await settle(bus, *members, seconds=DEBOUNCE_SECONDS)
+    assert (reader.heard, reader.lost) == (["now"], [1])
 
 
 async def test_what_was_on_its_way_when_a_connection_broke_is_told_as_lost_and_not_again(bus: Bus) -> None:

@@ -18,7 +18,7 @@ _MEMBERS: Final = 1000
 class Audience:
     """Times are seconds of one steady clock, which is handed in.
 
-    Without a connection nobody is heard. So who listened before that still does, and somebody else may.
+    Without a connection nobody is heard, so anybody may listen, until who does had the time to say so on the next one.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Audience:
 
     def heard(self, member: str, *, seconds: float, now: float) -> None:
         """The member listens for so long; 0: no more."""
-        self._keep_present(now)
+        self._until = {other: until for other, until in self._until.items() if now < until}
         if seconds <= 0:
             self._until.pop(member, None)
         elif member in self._until or len(self._until) < _MEMBERS:
@@ -37,11 +37,8 @@ class Audience:
 
     def connected(self, now: float) -> None:
         self._sure_at = now + SURE_SECONDS
-        self._until = {member: max(until, self._sure_at) for member, until in self._until.items()}
-        self._last = max(self._until.values(), default=-math.inf)
 
-    def disconnected(self, now: float) -> None:
-        self._keep_present(now)
+    def disconnected(self) -> None:
         self._sure_at = math.inf
 
     def present(self, now: float) -> bool:
@@ -55,6 +52,3 @@ class Audience:
     def settles(self) -> float:
         """From when on nobody listens, unless somebody is heard until then."""
         return max(self._sure_at, self._last)
-
-    def _keep_present(self, now: float) -> None:
-        self._until = {member: until for member, until in self._until.items() if now < until}

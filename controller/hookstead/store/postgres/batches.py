@@ -29,27 +29,35 @@ class Batch:
 
 
 class Outbox:
-    """What waits to be sent. Beyond its bounds the oldest are lost, and counted."""
+    """What waits to be sent, with when it was told. Beyond its bounds the oldest are lost, and counted."""
 
     def __init__(self, *, messages: int = MESSAGES, size: int = BYTES) -> None:
         self._limit: Final = messages
         self._size_limit: Final = size
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[tuple[float, str]] = deque()
         self._size = 0
         self._lost = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._lost)
 
-    def put(self, message: str) -> None:
-        self._waiting.append(message)
+    def put(self, message: str, *, now: float) -> None:
+        self._waiting.append((now, message))
         self._size += len(message) + 1
         while len(self._waiting) > self._limit or self._size > self._size_limit:
-            self._size -= len(self._waiting.popleft()) + 1
-            self._lost += 1
+            self._lose_oldest()
+
+    def lose(self, *, before: float) -> None:
+        """What was told before that is news no more."""
+        while self._waiting and self._waiting[0][0] < before:
+            self._lose_oldest()
+
+    def _lose_oldest(self) -> None:
+        self._size -= len(self._waiting.popleft()[1]) + 1
+        self._lost += 1
 
     def take(self) -> Batch:
-        batch = Batch(tuple(self._waiting), self._lost)
+        batch = Batch(tuple(message for _, message in self._waiting), self._lost)
         self.clear()
         return batch
 

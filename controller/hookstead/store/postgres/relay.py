@@ -26,6 +26,8 @@ DEBOUNCE_SECONDS: Final = 0.05
 """What is told within this goes together."""
 LISTEN_SECONDS: Final = 1.0
 """How long others may take to say that they heard of a listener."""
+_KEPT_SECONDS: Final = 10.0
+"""What was told longer ago than that while there was no connection goes to nobody any more."""
 _SAY_SECONDS: Final = 10.0
 """Between two lines in the log about what was lost."""
 _NOTIFY: Final = "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS n (c, p)"
@@ -76,13 +78,14 @@ class Relay:
         return self._audience.possible(self._now())
 
     def tell(self, message: str) -> None:
-        if not self.wanted:
+        now = self._now()
+        if not self._audience.possible(now):
             return
         if not self._outbox:
-            self._flush_at = self._now() + DEBOUNCE_SECONDS
+            self._flush_at = now + DEBOUNCE_SECONDS
             if self._connected:
                 self._wake()
-        self._outbox.put(message)
+        self._outbox.put(message, now=now)
 
     async def listen(self, hear: Hear) -> None:
         if self._hear is None:
@@ -105,12 +108,14 @@ class Relay:
 
     async def connected(self, connection: Any) -> None:
         await connection.add_listener(WISHES, lambda _, __, ___, line: self._on_wish(str(line)))
+        now = self._now()
         self._connected = True
-        self._audience.connected(self._now())
+        self._audience.connected(now)
+        self._outbox.lose(before=now - _KEPT_SECONDS)
         self._to_say = [f"{self._me} asks"]
 
     def disconnected(self) -> None:
-        self._audience.disconnected(self._now())
+        self._audience.disconnected()
         self._broken = self._broken or self._listening
         self._connected = self._listening = False
         self._ready.clear()
@@ -181,7 +186,7 @@ class Relay:
         self._lost += lost
         if self._lost and now >= self._say_at:
             log.warning(
-                "%d messages of the activity stream were not passed on to other gateways: more happened than could be",
+                "%d messages of the activity stream did not reach other gateways: too many at once, or no connection",
                 self._lost,
                 extra={"action": "stream_lost", "messages": self._lost},
             )
