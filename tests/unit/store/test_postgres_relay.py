@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from hookstead.store.postgres import relay
 from hookstead.store.postgres.audience import SURE_SECONDS, WANTED_SECONDS
 from hookstead.store.postgres.batches import MESSAGES
 from hookstead.store.postgres.relay import DEBOUNCE_SECONDS, TOLD, WISHES
@@ -165,6 +166,33 @@ async def test_a_listener_whose_connection_broke_hears_that_it_may_have_missed_s
     other.relay.tell("heard")
     await settle(bus, *members, seconds=DEBOUNCE_SECONDS)
     assert (reader.heard, reader.lost) == (["heard"], [None])
+
+
+async def test_a_listener_that_was_late_to_say_so_again_hears_that_it_may_have_missed_something(bus: Bus) -> None:
+    reader, other = members = await connected(bus)
+    await listening(bus, *members)
+    await settle(bus, *members, seconds=60)
+    assert reader.lost == []
+    await settle(bus, other, seconds=WANTED_SECONDS)  # the database answers the reader's connection late
+    other.relay.tell("unheard")
+    await settle(bus, *members)
+    other.relay.tell("heard")
+    await settle(bus, *members, seconds=60)
+    assert (reader.heard, reader.lost) == (["heard"], [None])
+
+
+async def test_a_listener_that_begins_without_a_connection_hears_that_when_there_is_one(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LISTEN_SECONDS", 0.01)
+    members = await connected(bus)
+    reader = members[0]
+    reader.disconnect()
+    await reader.relay.listen(reader.hear)
+    assert reader.lost == []
+    await reader.connect()
+    await settle(bus, *members)
+    assert reader.lost == [None]
 
 
 async def test_more_than_can_be_passed_on_is_lost_and_the_listener_hears_how_much(

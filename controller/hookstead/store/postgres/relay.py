@@ -26,6 +26,8 @@ DEBOUNCE_SECONDS: Final = 0.05
 """What is told within this goes together."""
 LISTEN_SECONDS: Final = 1.0
 """How long others may take to say that they heard of a listener."""
+_LATE_SECONDS: Final = WANTED_SECONDS - 2 * RENEW_SECONDS
+"""By so much a listener may be late to say so again before it has to think that it was forgotten."""
 _KEPT_SECONDS: Final = 10.0
 """What was told longer ago than that while there was no connection goes to nobody any more."""
 _SAY_SECONDS: Final = 10.0
@@ -64,9 +66,11 @@ class Relay:
         self._hear: Hear | None = None
         self._listening = False
         self._broken = False
-        """Between two connections others may have told something."""
+        """Without a connection one may miss something."""
         self._assembly: Final = Assembly()
         self._renew_at = math.inf
+        self._known_until = math.inf
+        """When others may have forgotten of this listener."""
         self._token = 0
         self._unheard: set[str] = set()
         self._ready = asyncio.Event()
@@ -96,6 +100,7 @@ class Relay:
             async with asyncio.timeout(LISTEN_SECONDS):
                 await self._ready.wait()
         except TimeoutError:  # who has not answered is gone, or has no connection now and asks when it has
+            self._broken = self._broken or not self._listening
             self._unheard.clear()
             self._settle()
 
@@ -146,6 +151,7 @@ class Relay:
             notes += [(TOLD, payload) for payload in payloads(self._me, batch)]
         if notes:
             await self._send(connection, notes, batch)
+            self._renewed()
         self._sent.set()
         if batch is not None:
             self._say_lost(batch.lost, now)
@@ -222,15 +228,26 @@ class Relay:
         self._unheard = {str(row[0]) for row in await connection.fetch(_OTHERS, self._owner)}
         self._listening = True
         self._token += 1
+        self._known_until = math.inf
         self._want(token=self._token)
-        if self._broken and self._hear is not None:
-            self._hear((), None)
+        self._miss(self._broken)
         self._broken = False
         self._settle()
 
     def _want(self, *, token: int) -> None:
         self._to_say.append(f"{self._me} wants {WANTED_SECONDS:.0f} {token}")
         self._renew_at = self._now() + RENEW_SECONDS
+
+    def _renewed(self) -> None:
+        """All was said. Where that came late, others may have ceased to tell anything meanwhile."""
+        now = self._now()
+        if self._listening and now < self._renew_at:
+            self._miss(now > self._known_until)
+            self._known_until = self._renew_at + _LATE_SECONDS
+
+    def _miss(self, something: bool) -> None:
+        if something and self._hear is not None:
+            self._hear((), None)
 
     def _settle(self) -> None:
         if self._listening and not self._unheard:
