@@ -76,13 +76,13 @@ async def publish(here: Place, bodies: Iterator[bytes], connections: int) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What the server has done so far: bytes of its log, commits, fsyncs and their seconds, seconds in functions."""
+    """What the server has done so far: bytes of its log, commits, fsyncs and their seconds; functions' too."""
 
     size: int = 0
     commits: int = 0
     syncs: int = 0
     sync_seconds: float = 0.0
-    functions: dict[str, float] = field(default_factory=dict)
+    functions: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 async def log_of(here: Place) -> Log:
@@ -92,7 +92,8 @@ async def log_of(here: Place) -> Log:
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,"
         " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
         " (SELECT to_jsonb(w)::text FROM pg_stat_wal w),"
-        " (SELECT coalesce(jsonb_object_agg(funcname, total_time), '{}')::text FROM pg_stat_user_functions)"
+        " (SELECT coalesce(jsonb_object_agg(funcname, jsonb_build_array(total_time, calls)), '{}')::text"
+        " FROM pg_stat_user_functions)"
     )
     size, commits, syncs, functions = rows[0]
     found = json.loads(syncs)
@@ -101,23 +102,23 @@ async def log_of(here: Place) -> Log:
         commits=commits,
         syncs=found.get("wal_sync", 0),  # PostgreSQL 18 tells it elsewhere
         sync_seconds=found.get("wal_sync_time", 0.0) / 1000,
-        functions={name: spent / 1000 for name, spent in json.loads(functions).items()},
+        functions={name: (spent / 1000, calls) for name, (spent, calls) in json.loads(functions).items()},
     )
 
 
 def since(then: Log, now: Log, events: int) -> dict[str, float]:
-    """Per event: bytes, commits, fsyncs, and microseconds of fsync and of the functions that callers call."""
-    functions = {
-        name: (spent - then.functions.get(name, 0.0)) / events * 1e6
-        for name, spent in now.functions.items()
-        if name.startswith(("accept_", "record_", "claim_"))
-    }
+    """Per event: bytes, commits, fsyncs, microseconds of fsync and of functions, and calls of these."""
+    functions = {}
+    for name in ("accept_1", "record_1", "claim_1", "look_1", "fold_1"):
+        (began, already), (spent, calls) = then.functions.get(name, (0.0, 0)), now.functions.get(name, (0.0, 0))
+        functions[name] = (spent - began) / events, (calls - already) / events
     return {
         "log bytes": (now.size - then.size) / events,
         "commits": (now.commits - then.commits) / events,
         "fsyncs": (now.syncs - then.syncs) / events,
         "µs of fsync": (now.sync_seconds - then.sync_seconds) / events * 1e6,
-        **{f"µs in {name}": spent for name, spent in functions.items()},
+        **{f"µs in {name}": spent * 1e6 for name, (spent, _) in functions.items()},
+        **{f"calls of {name}": calls for name, (_, calls) in functions.items()},
     }
 
 

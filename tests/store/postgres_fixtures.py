@@ -53,15 +53,20 @@ class Databases:
         return self.server.url(name)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """Shared, so a test keeps to databases of its own. Skips (fails under HOOKSTEAD_REQUIRE_ALL=1) without one."""
+def private_server(**settings: str) -> Iterator[PostgresServer]:
+    """For fixtures. Skips (fails under HOOKSTEAD_REQUIRE_ALL=1) without the program."""
     try:
         locate("postgres")
     except ProgramMissingError as error:
         pytest.skip(str(error))
-    with PostgresServer() as server:
+    with PostgresServer(settings=settings) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Shared, so a test keeps to databases of its own."""
+    yield from private_server()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,17 @@ import asyncio
 
 import pytest
 
-from hookstead.delivery.ports import CancelReason, Claim, DeliveryStatus, Store, Trigger
-from store.samples import NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry, status_of
+from hookstead.delivery.ports import (
+    CancelReason,
+    Claim,
+    DeliveryStatus,
+    ReplayDelivery,
+    ReplayWindow,
+    Store,
+    Trigger,
+)
+from hookstead.resources.kinds import PayloadFormat, ReplaySelect
+from store.samples import DEAD, NOW, A, B, Host, attempt, claim, delivery_id, event, ids, retry, status_of
 
 
 async def test_what_is_claimed_is_not_given_again_until_it_is_released(store: Store) -> None:
@@ -151,6 +160,52 @@ async def test_a_manual_request_for_what_is_under_way_is_due_behind_it(store: St
     (job,) = (await claim(store)).jobs
     assert job.trigger is Trigger.MANUAL
     assert await claim(store) == Claim(), "it is under way because of the request"
+
+
+async def test_what_was_cancelled_under_way_is_not_sent_by_hand_beside_it(store: Store) -> None:
+    accepted, claimed = event(A, claimed=True), event(A)
+    await store.accept([accepted, claimed])
+    [job] = (await claim(store)).jobs
+    assert job.delivery_id == delivery_id(claimed)
+    assert await store.cancel(A, reason=CancelReason.ENDPOINT_DISABLED, now_ms=NOW) == 2
+    for one in (accepted, claimed):
+        assert await store.request_redelivery(delivery_id(one), now_ms=NOW) == A
+    assert ids(await claim(store)) == []
+    await store.record([attempt(delivery_id(accepted))], {})
+    assert ids(await claim(store)) == [delivery_id(accepted)]
+    await store.release([job.delivery_id])
+    assert ids(await claim(store)) == [delivery_id(claimed)]
+    assert ids(await claim(store)) == []
+
+
+async def test_what_is_sent_by_hand_is_not_sent_for_a_replay_beside_it(store: Store) -> None:
+    given = event(A, claimed=True)
+    await store.accept([given])
+    await store.record([attempt(delivery_id(given), DEAD)], {})
+    await store.request_redelivery(delivery_id(given), now_ms=NOW)
+    [job] = (await claim(store)).jobs
+    assert job.trigger is Trigger.MANUAL
+    window = ReplayWindow(uid="r", endpoint=A, select=ReplaySelect.FAILED, since_ms=NOW - 1, until_ms=NOW + 1)
+    await store.begin_replay("r", "again", now_ms=NOW)
+    page = await store.replay_candidates(window, limit=10, with_data=False)
+    made = ReplayDelivery(
+        event_id=given.id,
+        delivery_id=delivery_id(given),
+        rearm=True,
+        payload_format=PayloadFormat.STANDARD_WEBHOOKS,
+        due_ms=NOW,
+    )
+    assert await store.advance_replay(window, page, [made], now_ms=NOW) == 1
+    assert await status_of(store, delivery_id(given)) is DeliveryStatus.PENDING
+    assert ids(await claim(store)) == []
+    await store.release([job.delivery_id])
+    [job] = (await claim(store)).jobs
+    await store.record([attempt(job, DEAD)], {})
+    [job] = (await claim(store)).jobs
+    assert job.trigger is Trigger.REPLAY
+    await store.record([attempt(job)], {})
+    assert ids(await claim(store)) == []
+    assert await store.check() == []
 
 
 async def test_a_recorded_delivery_is_free_for_its_next_attempt(store: Store) -> None:

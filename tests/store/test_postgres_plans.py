@@ -62,6 +62,10 @@ async def fetched(store: PostgresStore, endpoint: tuple[str, str], limit: int, *
         )
         result: tuple[int, int] = (len([row for row in rows if row[0] is not None]), int(read))
         await connection.execute("UPDATE hookstead.claimers SET ticket = 0")  # the store goes on with its own tickets
+        await connection.execute(
+            "UPDATE hookstead.pending SET taken = 0 WHERE seq = ANY ($1)",
+            [row[0] for row in rows if row[0] is not None],
+        )
         await connection.execute("DELETE FROM hookstead.claims")
         return result
 

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 _CLAIM: Final = "SELECT * FROM hookstead.claim_1($1, $2, $3, $4, $5, $6, $7, $8)"
 _RELEASE: Final = "SELECT hookstead.release_1($1, $2)"
-_VOID: Final = "DELETE FROM hookstead.claims WHERE owner = $1"
+_VOID: Final = "SELECT hookstead.void_1($1, $2)"
 _QUEUE_ROWS: Final = 100_000
 
 
@@ -80,7 +80,8 @@ class Claimer:
         """Nothing is claimed by this process any more: it starts anew."""
 
         async def run() -> None:
-            await self._link.fetch(_VOID, self._owner)
+            if self._ticket or self._claims:  # else nothing was, and all that is pending need not be looked at
+                await self._link.fetch(_VOID, self._owner, None)
             self._claims.clear()
 
         await self._aside(run)
@@ -172,7 +173,7 @@ class Claimer:
             return
         self._ticket += 1
         await self._link.fetch(_CLAIM, self._owner, self._ticket, [], [], [], [], [], [])
-        await self._link.fetch("SELECT hookstead.void_1($1, $2)", self._owner, self._doubtful)
+        await self._link.fetch(_VOID, self._owner, self._doubtful)
         self._doubtful = []
 
     def _job(self, row: Row, endpoint: EndpointKey) -> Job:

@@ -127,16 +127,12 @@ BEGIN
 
   IF cardinality(event_) > 0 THEN
     INSERT INTO hookstead.pending (seq, id, event_seq, endpoint_id, type, attempt_count, schedule_position,
-      payload_format, origin, in_order, created_ms, next_attempt_ms, maker)
+      payload_format, origin, in_order, created_ms, next_attempt_ms, maker, taken, ticket)
     SELECT seqs_[d.event] + d.place, d.id, seqs_[d.event], endpoint_ids_[d.endpoint], types_[d.event], 0, 0,
-      d.format, 0, true, at_[d.event], at_[d.event], owner_
-    FROM unnest(event_, place_, delivery_ids_, endpoint_, formats_) AS d (event, place, id, endpoint, format)
+      d.format, 0, true, at_[d.event], at_[d.event], owner_, CASE WHEN d.claimed THEN owner_ ELSE 0 END, -batch_
+    FROM unnest(event_, place_, delivery_ids_, endpoint_, formats_, claimed_)
+      AS d (event, place, id, endpoint, format, claimed)
     WHERE seqs_[d.event] > 0;
-
-    INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual, ticket)
-    SELECT seqs_[d.event] + d.place, endpoint_ids_[d.endpoint], owner_, false, -batch_
-    FROM unnest(event_, place_, endpoint_, claimed_) AS d (event, place, endpoint, claimed)
-    WHERE d.claimed AND seqs_[d.event] > 0;
   END IF;
 
   IF oldest_ / 10000 = newest_ / 10000 THEN

@@ -22,7 +22,12 @@ BEGIN
   WITH gone AS (
     DELETE FROM hookstead.pending p WHERE p.seq = ANY (seqs_)
     RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, p.attempt_count, p.schedule_position, p.payload_format,
-      p.origin, p.in_order, p.created_ms, p.replay_id
+      p.origin, p.in_order, p.created_ms, p.replay_id, p.taken, p.ticket
+  ), under_way AS (
+    INSERT INTO hookstead.claims (seq, endpoint_id, owner, manual, ticket)
+    SELECT g.seq, g.endpoint_id, g.taken, false, g.ticket FROM gone g
+    WHERE g.taken <> 0 AND (SELECT m.owner FROM hookstead.members m WHERE m.owner = g.taken) IS NOT NULL
+    ORDER BY 1 ON CONFLICT DO NOTHING
   ), put AS (
     INSERT INTO hookstead.ended (seq, id, event_seq, endpoint_id, type, status, cancel_reason, attempt_count,
       schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
@@ -192,6 +197,7 @@ DECLARE
   replay_ bigint;
   endpoint_ bigint;
   made_ bigint;
+  dead_ bigint[];
   rearmed_ bigint;
   last_ bigint;
   skew_ bigint;
@@ -216,7 +222,11 @@ BEGIN
     SELECT d.seq, d.id, d.event_seq, d.endpoint_id, d.type, d.attempt_count, 0, d.payload_format, 2, false,
       d.created_ms, d.due, replay_, owner_ FROM dead d
   )
-  SELECT count(*) INTO rearmed_ FROM dead;
+  SELECT array_agg(d.seq) INTO dead_ FROM dead d;
+  rearmed_ := coalesce(cardinality(dead_), 0);
+  -- Somebody may be at one, by hand: read behind the deletion, which a claim of it would have held up.
+  UPDATE hookstead.pending p SET taken = k.owner, ticket = k.ticket FROM hookstead.claims k
+  WHERE p.seq = ANY (dead_) AND k.seq = ANY (dead_) AND k.seq = p.seq;
 
   last_ := greatest(last_, (now_ << 10) - 1);
   WITH made AS (

@@ -36,7 +36,8 @@ BEGIN
         seqs_, was_, counted_, ended_, becomes_, reasons_, counts_, positions_, ends_);
     END IF;
     IF 0 = ANY (becomes_) THEN
-      UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next
+      UPDATE hookstead.pending p SET attempt_count = i.count, schedule_position = i.position, next_attempt_ms = i.next,
+        taken = CASE WHEN p.taken = owner_ THEN 0 ELSE p.taken END
       FROM unnest(seqs_, was_, counted_, stood_, due_, becomes_, counts_, positions_, nexts_)
         AS i (seq, was, counted, stood, due, becomes, count, position, next)
       WHERE p.seq = ANY (seqs_) AND p.seq = i.seq AND i.was = 0 AND i.becomes = 0 AND p.attempt_count = i.counted
@@ -65,7 +66,9 @@ BEGIN
       DELETE FROM hookstead.requests q WHERE q.seq = ANY (
         ARRAY(SELECT i.seq FROM unnest(seqs_, answered_) AS i (seq, answered) WHERE i.answered));
     END IF;
-    DELETE FROM hookstead.claims k WHERE k.seq = ANY (seqs_) AND k.owner = owner_;
+    IF true = ANY (answered_) OR 0 <> ANY (was_) THEN
+      DELETE FROM hookstead.claims k WHERE k.seq = ANY (seqs_) AND k.owner = owner_;
+    END IF;
 
     INSERT INTO hookstead.attempts (seq, delivery_seq, endpoint_id, number, started_ms, ended_ms, duration_ms, trigger,
       succeeded, status_code, error, message, next_attempt_ms, response_body)

@@ -39,13 +39,16 @@ CREATE TABLE hookstead.callers (
 );
 CREATE INDEX callers_age ON hookstead.callers (event_seq);
 
--- Pending deliveries only: small and hot. An update changes `next_attempt_ms`, which is indexed; what is left of a page
--- keeps it on the same page at least.
+-- Pending deliveries only: small and hot. An update of `next_attempt_ms`, which is indexed, stays on its page at least,
+-- where there is room; a claim changes nothing that is indexed. `taken`: the member that is at it, void once that is no
+-- member any more (`free_1`). `ticket`: the claiming statement that took it, or, below zero, the batch of events; so that
+-- what was taken in a statement whose answer never came can be told from what is held, and given back.
 CREATE TABLE hookstead.pending (
   seq bigint PRIMARY KEY, id bytea NOT NULL UNIQUE, event_seq bigint NOT NULL, endpoint_id bigint NOT NULL,
   type text NOT NULL, attempt_count integer NOT NULL, schedule_position integer NOT NULL,
   payload_format smallint NOT NULL, origin smallint NOT NULL, in_order boolean NOT NULL, created_ms bigint NOT NULL,
-  next_attempt_ms bigint NOT NULL, replay_id bigint, maker bigint NOT NULL DEFAULT 0
+  next_attempt_ms bigint NOT NULL, replay_id bigint, maker bigint NOT NULL DEFAULT 0, taken bigint NOT NULL DEFAULT 0,
+  ticket bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX pending_due ON hookstead.pending (endpoint_id, next_attempt_ms, seq);
@@ -75,13 +78,17 @@ CREATE TABLE hookstead.requests (
 CREATE INDEX requests_due ON hookstead.requests (endpoint_id, due_ms, seq);
 CREATE INDEX requests_event ON hookstead.requests (event_seq);
 
--- Who is at which delivery. A claim ends with its owner's membership; `manual`: it serves a request. `ticket`: the
--- claiming statement that made it, or, below zero, the batch of events; so that what was claimed in a statement whose
--- answer never came can be told from what is held, and given back.
+-- Who is at which delivery, beside `pending.taken`: what serves a manual request (`manual`), and what ended while somebody
+-- was at it. A claim ends with its owner's membership.
 CREATE TABLE hookstead.claims (
   seq bigint PRIMARY KEY, endpoint_id bigint NOT NULL, owner bigint NOT NULL, manual boolean NOT NULL,
   ticket bigint NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+);
+
+-- Whether a delivery that `taken_` was at may be claimed. `living_`: the next member's number, and all members': whoever
+-- has that number or a higher one joined since they were read. (One that was joining just then has no slot yet.)
+CREATE FUNCTION hookstead.free_1(taken_ bigint, living_ bigint[]) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN taken_ = 0 OR (taken_ <> ALL (living_) AND taken_ < living_[1]);
 
 -- What members did for others to know of, beside new deliveries, whose rows say it by `seq` and `maker`: manual
 -- requests, dead letters that are pending again (`made`), payloads that are gone (`event_id`). Numbered in one line with
