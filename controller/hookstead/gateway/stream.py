@@ -28,6 +28,9 @@ HEARTBEAT_SECONDS: Final = 15.0
 AT_ONCE: Final = 128
 """Given to readers in one go, so that what comes at once, a batch or another gateway's news, is nobody's fault."""
 PAUSE_SECONDS: Final = 0.001
+HOLD_SECONDS: Final = 0.1
+"""For so long attempts and ends are held where there may be other gateways: another one may have to tell of the
+acceptance that they follow from."""
 INBOX: Final = 16_384
 """Messages that wait for that. What comes beyond is missed by all."""
 _ACCEPTED: Final = "event.accepted"
@@ -41,7 +44,9 @@ _HEARTBEAT: Final = b": still here\n\n"
 class ActivityStream:
     """Implements the engine's Observer. Costs nothing while nobody reads, here or elsewhere."""
 
-    def __init__(self, *, queue: int = QUEUE, readers: int = MAX_READERS, inbox: int = INBOX) -> None:
+    def __init__(
+        self, *, queue: int = QUEUE, readers: int = MAX_READERS, inbox: int = INBOX, hold_seconds: float = HOLD_SECONDS
+    ) -> None:
         self._queue: Final = queue
         self._limit: Final = readers
         self._readers: Final[set[asyncio.Queue[bytes | None]]] = set()
@@ -50,6 +55,8 @@ class ActivityStream:
         self._missed = 0
         self._feeding: asyncio.Handle | None = None
         self._relay: Relay | None = None
+        self._hold: Final = hold_seconds
+        self._held: Final[deque[tuple[float, str, bytes]]] = deque()
         self._closed = False
 
     @property
@@ -78,8 +85,9 @@ class ActivityStream:
         return EventStream(self._read(queue), lambda: self._leave(queue))
 
     def close(self) -> None:
-        """End every stream, after what is queued for it."""
+        """End every stream, after what is queued for it. What happens from now on is still told to other gateways."""
         self._closed = True
+        self._release(len(self._held))
         while self._inbox and self._readers:
             self._feed()
         for queue in tuple(self._readers):
@@ -104,6 +112,29 @@ class ActivityStream:
 
     def _tell(self, name: str, data: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(data)
+        if name == _ACCEPTED or self._relay is None or self._closed:
+            self._tell_now(name, encoded)
+            return
+        loop = asyncio.get_running_loop()
+        if not self._held:
+            loop.call_later(self._hold, self._release_due)
+        self._held.append((loop.time() + self._hold, name, encoded))
+        self._release(len(self._held) - self._inbox_limit)
+
+    def _release_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._held and self._held[0][0] <= loop.time():
+            self._release(1)
+        if self._held:
+            loop.call_at(self._held[0][0], self._release_due)
+
+    def _release(self, count: int) -> None:
+        """The oldest so many."""
+        for _ in range(count):
+            _, name, encoded = self._held.popleft()
+            self._tell_now(name, encoded)
+
+    def _tell_now(self, name: str, encoded: bytes) -> None:
         if self._readers:
             self._put(_message(name, encoded))
         if self._relay is not None and self._relay.wanted:

@@ -70,6 +70,13 @@ class Reader:
         assert attempts == {(delivery, *outcome): 1 for delivery in deliveries for outcome in outcomes}
         assert self.of("missed") == []
 
+    def is_in_order(self) -> None:
+        """Where each event was published when the one before had ended."""
+        names = [name for name, _ in self.seen]
+        each = 1 + 3 * ENDPOINTS
+        assert set(names[::each]) == {"event.accepted"}, names
+        assert names.count("event.accepted") * each == len(names)
+
 
 @contextlib.asynccontextmanager
 async def reading(url: str) -> AsyncIterator[Reader]:
@@ -136,6 +143,13 @@ async def test_a_reader_at_either_sees_what_happens_at_both_once(database: str) 
             for reader in (here, there):
                 await reader.until(ended(reader, len(events) * ENDPOINTS), what="an end of each delivery")
                 reader.is_whole(events, ENDPOINTS)
+            del here.seen[:], there.seen[:]
+            for count in range(1, 4):
+                await publish_at((first, second)[count % 2], 1)
+                for reader in (here, there):
+                    await reader.until(ended(reader, count * ENDPOINTS), what="an end of each delivery")
+            for reader in (here, there):
+                reader.is_in_order()
         assert min([await attempts_of(bench) for bench in (first, second)]) > 0, "each delivers to some"
 
 

@@ -161,6 +161,7 @@ async def test_what_happens_elsewhere_is_read_as_if_it_happened_here() -> None:
     there.event_accepted("msg_1", "order.created", ("client_1",), 2)
     there.attempt("acme", failed("name “x” unknown\n"))
     there.delivery_finished("acme", "dlv_1", DeliveryStatus.DEAD_LETTERED)
+    there.close()
     assert all(line.isascii() and line.isprintable() for line in relay.told)
     here, others = shared()
     chunks = (await here.handle(ASK)).chunks
@@ -177,6 +178,31 @@ async def test_what_happens_elsewhere_is_read_as_if_it_happened_here() -> None:
         {"id": "dlv_1", "endpoint": "acme", "status": "DeadLettered"},
     )
     assert others.told == [], "it is not passed on again"
+
+
+async def test_an_attempt_is_told_behind_the_acceptance_at_another_gateway_that_it_follows_from() -> None:
+    stream, others = shared()
+    chunks = (await stream.handle(ASK)).chunks
+    await anext(chunks)
+    stream.attempt("acme", failed("first"))
+    stream.delivery_finished("acme", "dlv_1", DeliveryStatus.DEAD_LETTERED)
+    await asyncio.sleep(0)
+    others.say(['event.accepted {"id":"msg_1"}'])
+    stream.event_accepted("msg_2", "a", (), 0)
+    names = [parsed(await anext(chunks))[0] for _ in range(4)]
+    assert names == ["event.accepted", "event.accepted", "attempt", "delivery.finished"]
+
+
+async def test_more_is_not_held_than_a_bound_and_nothing_is_lost_by_it() -> None:
+    stream, others = ActivityStream(inbox=10, hold_seconds=3600), Others()
+    others.wanted = True
+    stream.share(others)
+    for number in range(25):
+        stream.delivery_finished("acme", f"dlv_{number}", DeliveryStatus.DELIVERED)
+    assert len(others.told) == 15
+    stream.close()
+    stream.delivery_finished("acme", "dlv_25", DeliveryStatus.DELIVERED)
+    assert [json.loads(line.partition(" ")[2])["id"] for line in others.told] == [f"dlv_{n}" for n in range(26)]
 
 
 async def test_nothing_is_told_to_gateways_where_nobody_reads() -> None:

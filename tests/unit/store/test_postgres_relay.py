@@ -43,6 +43,16 @@ async def test_a_listener_hears_each_message_of_the_others_once_in_order_and_non
     assert (reader.lost, first.heard) == ([], [])
 
 
+async def test_before_a_hint_what_waits_goes_out_at_once(bus: Bus) -> None:
+    reader, other = members = await connected(bus)
+    await listening(bus, *members)
+    other.relay.tell("a")
+    await other.relay.work(other.connection)
+    assert reader.heard == []
+    await other.relay.work(other.connection, at_once=True)
+    assert reader.heard == ["a"]
+
+
 async def test_listening_begins_when_all_others_know_of_it(bus: Bus) -> None:
     reader, other = await connected(bus)
     task = asyncio.ensure_future(reader.relay.listen(reader.hear))

@@ -109,6 +109,8 @@ class News:
             if self._to_tell:
                 await asyncio.sleep(_DEBOUNCE_SECONDS)
                 told, self._to_tell = self._to_tell, set()
+                # Before the hint: what somebody does upon it is told behind what it is about.
+                await self._relay.work(connection, at_once=True)
                 whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
                 used = self._loop.time()

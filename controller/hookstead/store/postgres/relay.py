@@ -137,8 +137,11 @@ class Relay:
         present = self._audience.present(self._now())
         return min(renew, self._flush_at if present else self._audience.settles())
 
-    async def work(self, connection: Any) -> None:
-        """Whatever is due, in one transaction where it can be. Raises what the connection raises."""
+    async def work(self, connection: Any, *, at_once: bool = False) -> None:
+        """Whatever is due, and `at_once` what waits as well, in one transaction where it can be.
+
+        Raises what the connection raises.
+        """
         if self._listening is not (self._hear is not None):
             await self._change(connection)
         now = self._now()
@@ -146,7 +149,7 @@ class Relay:
             self._want(token=0)
         notes = [(WISHES, line) for line in self._to_say]
         self._to_say.clear()
-        batch = self._due_batch(now)
+        batch = self._due_batch(now, at_once=at_once)
         if batch is not None:
             notes += [(TOLD, payload) for payload in payloads(self._me, batch)]
         if notes:
@@ -179,11 +182,11 @@ class Relay:
 
     # ---------------------------------------------------------------------------------------------------------- telling
 
-    def _due_batch(self, now: float) -> Batch | None:
+    def _due_batch(self, now: float, *, at_once: bool) -> Batch | None:
         if not self._outbox:
             return None
         if self._audience.present(now):
-            return self._outbox.take() if now >= self._flush_at else None
+            return self._outbox.take() if at_once or now >= self._flush_at else None
         if not self._audience.possible(now):
             self._outbox.clear()
         return None
