@@ -80,7 +80,7 @@ async def seen(store: PostgresStore, since: int) -> tuple[int, int]:
             "INSERT INTO hookstead.members (name, lease_until) VALUES ('x', now()) RETURNING owner"
         )
         before = await connection.fetchval(READ)
-        rows = await connection.fetch("SELECT kind, n FROM hookstead.look_1($1, $2)", other, [since + 1])
+        rows = await connection.fetch("SELECT kind, n FROM hookstead.look_1($1, $2, true)", other, [since + 1])
         read = await connection.fetchval(READ) - before
         await connection.execute("DELETE FROM hookstead.members WHERE owner = $1", other)
         return sum(row[1] for row in rows if row[0] == 3), int(read)

@@ -27,12 +27,15 @@ LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.5
 LET_GO_SECONDS: Final = 0.05
 """Between two looks at whether something that is to be let go is still under way."""
-SHARE_SECONDS: Final = 5.0
-"""How old the counts may be that another process's work changed."""
+SHARE_SECONDS: Final = 1.0
+"""How often the events that were counted are exchanged."""
+RECOUNT_SECONDS: Final = 5.0
+"""How old the counts of deliveries may be that another process's work changed."""
 SLOTS_AT_ONCE: Final = 16
 """Of ten thousand endpoints these have some 600, which hold the event loop for some 50 ms."""
 FRESH_SECONDS: Final = 1.0
-"""How old what is told of another process's endpoints may be, where somebody asks for it."""
+"""How old what is told of another process's endpoints may be, where somebody asks for several; for one it is read
+anew."""
 FRESH_ALL_SECONDS: Final = 10.0
 """The same where all are asked for, to count them: of ten thousand that is much to read."""
 _EPOCH_BLOB: Final = "newest-epoch"
@@ -64,7 +67,10 @@ class Ownership:
         self._leaving: set[int] = set()
         self._unplaced: set[EndpointKey] = set()
         self._epoch = Epoch()
+        self._looked_at = float("-inf")
+        """When the last whole look began."""
         self._shared_at = float("-inf")
+        self._recounted_at = float("-inf")
         self._settled_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._reading = asyncio.Lock()
@@ -122,10 +128,12 @@ class Ownership:
     # ------------------------------------------------------------------------------------------ the loop
 
     async def _follow(self) -> None:
+        whole = True
         while not self._retired:
             try:
-                await self._step()
-                await self._peers.news(timeout_seconds=LOOK_SECONDS)
+                await self._step(whole=whole or self._clock.monotonic() - self._looked_at > LOOK_SECONDS)
+                whole = True  # whatever is raised from here on
+                whole = await self._peers.news(timeout_seconds=LOOK_SECONDS)
             except StoreError as error:
                 log.warning("no look at the other gateways", extra={"action": "look_failed", "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -134,10 +142,13 @@ class Ownership:
                 log.exception("a look at the other gateways failed", extra={"action": "look_failed"})
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _step(self) -> None:
+    async def _step(self, *, whole: bool) -> None:
+        began = self._clock.monotonic()
         async with self._exchange:
-            look = await self._peers.look()
+            look = await self._peers.look(whole=whole)
             self._mine = set(look.owned)
+        if whole:
+            self._looked_at = began
         if self._retired:
             self._begin_to_leave(look.owned)
             return
@@ -147,9 +158,11 @@ class Ownership:
         await self._take(look.owned - self._lanes.held - self._leaving)
         if self._clock.monotonic() - self._settled_at > LOOK_SECONDS:
             await self._settle()
+        if self._clock.monotonic() - self._recounted_at > RECOUNT_SECONDS:
+            self._recounted_at = self._clock.monotonic()
+            self._dispatcher.recount.set()
         if self._clock.monotonic() - self._shared_at > SHARE_SECONDS:
             self._shared_at = self._clock.monotonic()
-            self._dispatcher.recount.set()
             await self._share()
 
     def _hear(self, look: Look) -> None:
@@ -242,8 +255,9 @@ class Ownership:
 
     async def look_up(self, names: Collection[str] | None) -> None:
         """Read what is remembered of other processes' endpoints (None: of all). Raises StoreError."""
+        age = FRESH_ALL_SECONDS if names is None else FRESH_SECONDS if len(names) > 1 else 0.0
+        fresh = self._clock.monotonic() - age  # of those who wait for their turn, one reads, and all have it
         async with self._reading:
-            fresh = self._clock.monotonic() - (FRESH_ALL_SECONDS if names is None else FRESH_SECONDS)
             slots = {slot for slot in self._lanes.abroad(names) if self._read_at.get(slot, fresh) <= fresh}
             for part in _parts(slots):
                 began = self._clock.monotonic()

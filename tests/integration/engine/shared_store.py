@@ -4,7 +4,6 @@ do what: what is claimed, recorded or let go against the rules fails the test.""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -75,10 +74,11 @@ class Hub:
         ready = [member for member, view in self.members.items() if view.ready] or list(self.members)
         return max(ready, key=lambda member: hashlib.blake2b(f"{slot} {member}".encode()).digest())
 
-    def tell(self, by: int) -> None:
+    def tell(self, by: int, *, whole: bool = False) -> None:
         for member, view in self.members.items():
             if member != by and self.hints:
                 view.hint.set()
+                view.look_whole |= whole
 
 
 class SharedStore:
@@ -93,6 +93,8 @@ class SharedStore:
         self.stalled = False
         self.claims: dict[str, EndpointKey] = {}
         self.hint = asyncio.Event()
+        self.look_whole = False
+        self.owned: frozenset[int] = frozenset()
         self.recorded: list[EndpointKey] = []
         self._mark: int | None = None
 
@@ -182,7 +184,7 @@ class SharedStore:
 
     async def close(self) -> None:
         self.hub.leave(self.member)
-        self.hub.tell(self.member)
+        self.hub.tell(self.member, whole=True)
 
     def _require(self, key: EndpointKey, what: str) -> None:
         if self.hub.owners.get(slot_of(key)) != self.member:
@@ -198,17 +200,19 @@ class SharedStore:
     def lease_holds(self) -> bool:
         return not self.stalled and self.died_at is None
 
-    async def look(self) -> Look:
+    async def look(self, *, whole: bool = True) -> Look:
         self._reach()
         await asyncio.sleep(0.002)
         self._reach()
         hub = self.hub
-        hub.bury()
-        self.ready = True
-        for slot in range(SLOTS):
-            if slot not in hub.owners and hub.wanted(slot) == self.member:
-                hub.owners[slot] = self.member
-        owned = frozenset(slot for slot, owner in hub.owners.items() if owner == self.member)
+        if whole:
+            hub.bury()
+            self.ready = True
+            for slot in range(SLOTS):
+                if slot not in hub.owners and hub.wanted(slot) == self.member:
+                    hub.owners[slot] = self.member
+            self.owned = frozenset(slot for slot, owner in hub.owners.items() if owner == self.member)
+        owned = self.owned
         since, self._mark = len(hub.doings) if self._mark is None else self._mark, len(hub.doings)
         arrivals: dict[EndpointKey, int] = defaultdict(int)
         erased: dict[str, list[EndpointKey]] = defaultdict(list)
@@ -232,8 +236,9 @@ class SharedStore:
                 del self.hub.owners[slot]
                 if self.hub.wanted(slot) == self.member:
                     self.ready = False
+        self.owned -= frozenset(slots)
         await asyncio.sleep(0.002)
-        self.hub.tell(self.member)
+        self.hub.tell(self.member, whole=True)
 
     async def memory(self, slots: Collection[int], *, recent_limit: int) -> Boot:
         self._reach()
@@ -251,11 +256,15 @@ class SharedStore:
             recent=of(boot.recent),
         )
 
-    async def news(self, *, timeout_seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
+    async def news(self, *, timeout_seconds: float) -> bool:
+        try:
             async with asyncio.timeout(timeout_seconds):
                 await self.hint.wait()
+        except TimeoutError:
+            self.look_whole = True
         self.hint.clear()
+        whole, self.look_whole = self.look_whole, False
+        return whole
 
     def tell(self) -> None:
-        self.hub.tell(self.member)
+        self.hub.tell(self.member, whole=True)

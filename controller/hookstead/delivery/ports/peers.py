@@ -51,8 +51,11 @@ class Peers(Protocol):
     def lease_holds(self) -> bool:
         """Whether nobody can have taken this process for dead yet. While it is False nothing may be sent."""
 
-    async def look(self) -> Look:
-        """Take the free slots that should be this process's, and read what the others did since the last look."""
+    async def look(self, *, whole: bool = True) -> Look:
+        """Take the free slots that should be this process's, and read what the others did since the last look.
+
+        Not `whole`: only the latter; slots are as they were. Raises StoreUnavailable.
+        """
 
     async def let_go(self, slots: Collection[int]) -> None:
         """Give slots away: nothing of theirs is under way or claimed here any more."""
@@ -60,8 +63,11 @@ class Peers(Protocol):
     async def memory(self, slots: Collection[int], *, recent_limit: int) -> Boot:
         """What is remembered of the endpoints of these slots, as `Store.boot` gives it for all."""
 
-    async def news(self, *, timeout_seconds: float) -> None:
-        """Return when another process told of something, or the time is up. Hints may be lost, and are joined."""
+    async def news(self, *, timeout_seconds: float) -> bool:
+        """Return when another process told of something, or the time is up. Hints may be lost, and are joined.
+
+        False where all that was told is that there is something to deliver; else a whole look is due.
+        """
 
     def tell(self) -> None:
         """Hint to the others, soon and not more often than they can use, that a look is worth it."""

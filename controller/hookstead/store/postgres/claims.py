@@ -1,7 +1,7 @@
 """Which deliveries are on their way in this process, as they were when they were claimed.
 
-The database has the claims themselves (`pending.taken`, and table `claims`); this is the memory that makes a completion one statement:
-what is written is computed from it, and compared with what is there.
+The database has the claims themselves (`pending.taken`, and table `claims`); this is the memory that makes a
+completion one statement: what is written is computed from it, and compared with what is there.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ EVERYBODY: Final = "*"
 _DEBOUNCE_SECONDS: Final = 0.01
 _PAUSE_SECONDS: Final = 0.02
 """At least so long from one return of `wait` for a hint to the next: a look costs as much as a few events."""
+_PAUSES: Final = 4
+"""And so many times as long as what was done in between took: what has much to do looks seldom, and finds more."""
+_PAUSE_LIMIT: Final = 0.2
 _CHECK_SECONDS: Final = 15.0
 """How often a connection on which nothing happens is asked whether it is still there."""
 _BACKOFF_SECONDS: Final = 0.05
@@ -41,6 +44,7 @@ class News:
         self._me = str(me)
         self._loop = asyncio.get_running_loop()
         self._heard = asyncio.Event()
+        self._everybody = False
         self._to_tell: set[str] = set()
         self._awake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -53,19 +57,24 @@ class News:
         """None where nobody can listen."""
         return None if self._link.pooled else self._relay
 
-    async def wait(self, *, timeout_seconds: float) -> None:
-        """Until somebody told something, or the time is up."""
-        ends = self._loop.time() + timeout_seconds
+    async def wait(self, *, timeout_seconds: float) -> bool:
+        """Until somebody told something, or the time is up. False: it was for this member by name, and nothing else."""
+        began = self._loop.time()
         if self._closed or self._link.pooled:
             await asyncio.sleep(timeout_seconds)
-            return
+            return True
         self._begin()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(ends):
+        pause = min(max(_PAUSE_SECONDS, _PAUSES * (began - self._returned)), _PAUSE_LIMIT)
+        try:
+            async with asyncio.timeout_at(began + timeout_seconds):
                 await self._heard.wait()
-                await asyncio.sleep(self._returned + _PAUSE_SECONDS - self._loop.time())
+                await asyncio.sleep(self._returned + pause - self._loop.time())
+        except TimeoutError:
+            self._everybody = True
+        everybody, self._everybody = self._everybody, False
         self._heard.clear()
         self._returned = self._loop.time()
+        return everybody
 
     def tell(self, owners: Iterable[int] | None) -> None:
         """A hint to these members, or to all, soon. Where there is no connection, none."""
@@ -101,7 +110,8 @@ class News:
         own = connection.get_server_pid()
         await connection.execute("SET synchronous_commit = off")  # a hint is nothing to wait for the disk with
         await connection.add_listener(CHANNEL, lambda _, pid, __, whom: self._hear(pid == own, str(whom)))
-        self._heard.set()  # what was told while nobody listened
+        self._everybody = True  # what was told while nobody listened
+        self._heard.set()
         await self._relay.connected(connection)
         used = self._loop.time()
         while not connection.is_closed():
@@ -130,6 +140,7 @@ class News:
 
     def _hear(self, from_here: bool, whom: str) -> None:
         if not from_here and (whom == EVERYBODY or self._me in whom.split(",")):
+            self._everybody |= whom == EVERYBODY
             self._heard.set()
 
     async def close(self) -> None:

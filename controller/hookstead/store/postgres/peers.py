@@ -22,8 +22,10 @@ Result = TypeVar("Result")
 
 _LOOK: Final = (
     "SELECT kind, id, lease_until, alive, ready, slots, terms, names, uids, place, n, event_id"
-    " FROM hookstead.look_1($1, $2)"
+    " FROM hookstead.look_1($1, $2, $3)"
 )
+_ENDPOINTS_THERE: Final = "SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0)::bigint FROM hookstead.endpoints"
+"""Tells whether they are the same as before, without reading their names."""
 _REMOVE: Final = "SELECT hookstead.remove_1($1, $2, $3)"
 _TAKE: Final = "SELECT slot, term FROM hookstead.take_1($1, $2)"
 _READY: Final = "SELECT hookstead.ready_1($1)"
@@ -108,6 +110,9 @@ class PostgresPeers:
         """The last number that was looked at; None before the first look, and before `boot`."""
         self._marks: dict[int, int] = {}
         """The same for slots whose memory was read since: what it counts is not told as having arrived."""
+        self._by_slot: dict[int, list[int]] = {}
+        """The numbers of endpoints by slot, as of when these were `_numbered`."""
+        self._numbered: tuple[int, ...] | None = None
 
     @property
     def clock(self) -> Clock:
@@ -119,14 +124,32 @@ class PostgresPeers:
 
     # ------------------------------------------------------------------------------------------------------- looking
 
-    async def look(self) -> Look:
-        return await self._use(self._look)
+    async def look(self, *, whole: bool = True) -> Look:
+        return await self._use(lambda: self._look(whole))
 
-    async def _look(self) -> Look:
+    async def _look(self, whole: bool) -> Look:
         me = self._membership.owner
         marks = None if self._mark is None else sorted({self._mark, *self._marks.values()})
-        rows = await self._link.fetch(_LOOK, me, None if marks is None else [mark + 1 for mark in marks])
+        rows = await self._link.fetch(_LOOK, me, None if marks is None else [mark + 1 for mark in marks], whole)
         state = _read(rows)
+        among = await self._share_out(state) if whole else None
+        arrivals = self._arrivals(state, marks or [])
+        # Nothing is awaited from here on: a look is told whole or not at all.
+        if among is not None:
+            self._among, self._owners, self._terms = among, state.owners, state.terms
+            self._owned = frozenset(slot for slot, owner in state.owners.items() if owner == me)
+        self._mark, self._marks = state.last, {}
+        targets = wanted(self._among)
+        return Look(
+            owned=self._owned,
+            unwanted=frozenset(slot for slot in self._owned if targets[slot] != me),
+            arrivals=arrivals,
+            erased=state.erased,
+        )
+
+    async def _share_out(self, state: _State) -> frozenset[int]:
+        """Remove who is dead and take what is free. Returns the members among whom slots are shared out."""
+        me = self._membership.owner
         if me not in state.members:
             await self._link.fetch("SELECT hookstead.stay_1($1)", me)  # raises what a lost lease raises
         await self._remove(state)
@@ -138,17 +161,7 @@ class PostgresPeers:
         if mine:
             for slot, term in await self._link.fetch(_TAKE, me, mine):
                 state.take(slot, me, term)
-        arrivals = self._arrivals(state, marks or [])
-        # Nothing is awaited from here on: a look is told whole or not at all.
-        self._among, self._owners, self._terms = among, state.owners, state.terms
-        self._owned = frozenset(slot for slot, owner in state.owners.items() if owner == me)
-        self._mark, self._marks = state.last, {}
-        return Look(
-            owned=self._owned,
-            unwanted=frozenset(slot for slot in self._owned if targets[slot] != me),
-            arrivals=arrivals,
-            erased=state.erased,
-        )
+        return among
 
     async def _remove(self, state: _State) -> None:
         dead = self._watch.dead(
@@ -214,8 +227,14 @@ class PostgresPeers:
         """The numbers of the slots' endpoints; None for all."""
         if slots == ALL_SLOTS:
             return None
-        rows = await self._link.fetch("SELECT id, name, uid FROM hookstead.endpoints")
-        return [number for number, name, uid in rows if slot_of(EndpointKey(name, uid)) in slots]
+        [there] = await self._link.fetch(_ENDPOINTS_THERE)
+        if tuple(there) != self._numbered:
+            rows = await self._link.fetch("SELECT id, name, uid FROM hookstead.endpoints")
+            self._by_slot = {}
+            for number, name, uid in rows:
+                self._by_slot.setdefault(slot_of(EndpointKey(name, uid)), []).append(number)
+            self._numbered = tuple(there)
+        return [number for slot in slots for number in self._by_slot.get(slot, ())]
 
     def booted(self, last: int) -> None:
         """All was read as of this number: what the others do is told from there."""
@@ -224,8 +243,8 @@ class PostgresPeers:
 
     # ---------------------------------------------------------------------------------------------------------- hints
 
-    async def news(self, *, timeout_seconds: float) -> None:
-        await self._news.wait(timeout_seconds=timeout_seconds)
+    async def news(self, *, timeout_seconds: float) -> bool:
+        return await self._news.wait(timeout_seconds=timeout_seconds)
 
     def tell(self) -> None:
         self._news.tell(None)

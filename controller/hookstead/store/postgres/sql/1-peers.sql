@@ -85,8 +85,9 @@ END $$;
 --
 -- `kind` 0: the last number (`n`). 1: a member (`id`), its lease, whether it has not lapsed, whether it takes slots.
 -- 2: the slots of a member, or of nobody (`id` NULL), with their terms. 3: deliveries (`n`) of an endpoint. 4: another
--- thing that was done to endpoints. What is read is what is new: by the number, behind the mark.
-CREATE FUNCTION hookstead.look_1(owner_ bigint, since_ bigint[]) RETURNS TABLE (
+-- thing that was done to endpoints. What is read is what is new: by the number, behind the mark. Members and slots are
+-- in a `whole_` look only.
+CREATE FUNCTION hookstead.look_1(owner_ bigint, since_ bigint[], whole_ boolean) RETURNS TABLE (
   kind integer, id bigint, lease_until timestamptz, alive boolean, ready boolean, slots smallint[], terms bigint[],
   names text[], uids text[], place integer, n bigint, event_id bytea
 ) LANGUAGE plpgsql STABLE
@@ -96,10 +97,12 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SE
 BEGIN
   RETURN QUERY SELECT 0, NULL::bigint, NULL::timestamptz, NULL::boolean, NULL::boolean, NULL::smallint[], NULL::bigint[],
     NULL::text[], NULL::text[], NULL::integer, o.last, NULL::bytea FROM hookstead.numbering o;
-  RETURN QUERY SELECT 1, m.owner, m.lease_until, m.lease_until >= clock_timestamp(), m.ready, NULL::smallint[],
-    NULL::bigint[], NULL::text[], NULL::text[], NULL::integer, NULL::bigint, NULL::bytea FROM hookstead.members m;
-  RETURN QUERY SELECT 2, s.owner, NULL::timestamptz, NULL::boolean, NULL::boolean, array_agg(s.slot), array_agg(s.term),
-    NULL::text[], NULL::text[], NULL::integer, NULL::bigint, NULL::bytea FROM hookstead.slots s GROUP BY s.owner;
+  IF whole_ THEN
+    RETURN QUERY SELECT 1, m.owner, m.lease_until, m.lease_until >= clock_timestamp(), m.ready, NULL::smallint[],
+      NULL::bigint[], NULL::text[], NULL::text[], NULL::integer, NULL::bigint, NULL::bytea FROM hookstead.members m;
+    RETURN QUERY SELECT 2, s.owner, NULL::timestamptz, NULL::boolean, NULL::boolean, array_agg(s.slot), array_agg(s.term),
+      NULL::text[], NULL::text[], NULL::integer, NULL::bigint, NULL::bytea FROM hookstead.slots s GROUP BY s.owner;
+  END IF;
   IF since_ IS NULL THEN
     RETURN;
   END IF;
