@@ -197,15 +197,16 @@ class ActivityStream:
 
     async def _read(self, queue: asyncio.Queue[bytes | None]) -> AsyncGenerator[bytes, None]:
         yield b"retry: 2000\n\n"
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    message = await queue.get()
-            except TimeoutError:
-                message = _HEARTBEAT
-            if message is None:
-                return
+        while (message := await _next(queue) if queue.empty() else queue.get_nowait()) is not None:
             yield message
+
+
+async def _next(queue: asyncio.Queue[bytes | None]) -> bytes | None:
+    try:
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            return await queue.get()
+    except TimeoutError:
+        return _HEARTBEAT
 
 
 def _message(name: str, data: bytes) -> bytes:
