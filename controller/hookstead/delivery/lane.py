@@ -182,7 +182,9 @@ class Lane:
             self.probing = False
 
     def wants_claim(self, *, now_ms: int, monotonic: float) -> bool:
-        """Whether asking the store is worth it: something is due there, and half of the capacity is free."""
+        """Whether asking the store is worth it: something is due there, and there is room for it. While attempts finish
+        it waits until half of the capacity is free, which nothing that may start can miss, so that claims are few."""
         waiting = self.backlog or self.manual_requested
         due = waiting or (self.next_due_ms is not None and self.next_due_ms <= now_ms)
-        return due and not self.claiming and self.held_jobs * 2 <= self.capacity(monotonic)
+        capacity = self.capacity(monotonic)
+        return due and not self.claiming and capacity - self.held_jobs >= max(1, capacity - self.max_in_flight)
