@@ -24,6 +24,7 @@ TYPED := $(wildcard controller tests benchmarks)
 WORKERS ?= 4
 ARGS ?=
 SEEDS ?= 0:5000
+GATEWAYS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -67,6 +68,10 @@ check: $(READY) ## Lint, format, types, room boundaries, freshness of generated 
 .PHONY: test
 test: $(READY) binaries ## The whole suite, with everything that it needs; ARGS="tests/unit -k name" narrows it
 	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: contract
+contract: $(READY) binaries ## The contract's sentences over gateways on one PostgreSQL database: GATEWAYS=2
+	CONTRACT_GATEWAYS=$(GATEWAYS) $(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup tests/contract $(ARGS)
 
 .PHONY: nightly
 nightly: $(READY) binaries ## The faults at length: 50 kills of each kind, ten minutes of parallel load on PostgreSQL

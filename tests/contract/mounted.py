@@ -1,6 +1,6 @@
 """A configuration as the operator mounts it, for `hookstead gateway --config-dir`.
 
-The one place of this folder that knows the product from inside: the serial form of a configuration is between its own
+With `folder_operator`, what knows the product from inside here: the serial form of a configuration is between its own
 programs, so the product's own parts write it here, in the operator's place.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def mount(folder: Path, *endpoints: tuple[str, str]) -> tuple[str | Path, ...]:
-    """Flags of a gateway whose enabled environment has these endpoints, by name and URL."""
+def mount(folder: Path, *endpoints: tuple[str, str], store: str) -> tuple[str | Path, ...]:
+    """Flags of a gateway on this store whose enabled environment has these endpoints, by name and URL."""
     items: list[Any] = [builders.endpoint(name, url=url) for name, url in endpoints]
     document = serial.encode(builders.config(builders.environment(), *items))
     meta = ShardMeta(hash=serial.digest(document), epoch=Epoch(term=1, sequence=1), shard=0, shards=1)
@@ -28,4 +28,4 @@ def mount(folder: Path, *endpoints: tuple[str, str]) -> tuple[str | Path, ...]:
     mounted.mkdir()
     (mounted / "config-0.json.gz").write_bytes(serial.compress(document))
     (mounted / "config-0.meta.json").write_bytes(msgspec.json.encode(meta))
-    return ("--config-dir", mounted, "--store", f"sqlite:{folder / 'store.db'}")
+    return ("--config-dir", mounted, "--store", store)

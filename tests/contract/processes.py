@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from urllib.parse import urlencode
 
 from cluster.child import Child
@@ -28,6 +28,7 @@ WAIT_SECONDS: Final = 45.0
 START_SECONDS: Final = 90.0
 """How long a program may take to start where the machine is busy: a test that shares it must not pay for that."""
 API: Final = "hookstead.dev/v1alpha1"
+INTERNAL_TOKEN: Final = "internal-token"
 
 _LISTENS: Final = re.compile(r"the (\w+) port listens on (\S+:\d+)")
 _EVENTS: Final = re.compile(r"events: http://(\S+)/v1/events")
@@ -164,16 +165,41 @@ def secret(name: str, *, labelled: bool = True, **values: Any) -> dict[str, Any]
 
 
 class Program:
-    """One run of a serving program; killed by `close`, and with the thread that started it."""
+    """A run of one serving program, or of several that serve one environment; killed by `close`, and with the thread
+    that started it."""
 
-    def __init__(self, child: Child) -> None:
-        self.child: Final = child
-        self.address = ""
-        self.admin_address = ""
+    def __init__(self, *children: Child) -> None:
+        self.children: Final = children
+        self._addresses: list[str] = []
+        self._admin_addresses: list[str] = []
+        self._turn = itertools.count()
 
     @property
     def log(self) -> str:
-        return self.child.last_words(lines=100_000)
+        return "\n".join(child.last_words(lines=100_000) for child in self.children)
+
+    @property
+    def running(self) -> bool:
+        """Whether any of it has not ended."""
+        return any(child.running for child in self.children)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Public ones, of all processes."""
+        return tuple(self._addresses)
+
+    @property
+    def address(self) -> str:
+        """A public one: of several processes each in its turn, as if a Service stood before them."""
+        return self._addresses[next(self._turn) % len(self._addresses)]
+
+    @property
+    def admin_addresses(self) -> tuple[str, ...]:
+        return tuple(self._admin_addresses)
+
+    @property
+    def admin_address(self) -> str:
+        return self._admin_addresses[0]
 
     def ask(self, method: str, path: str, **more: Any) -> Reply:
         """One request on the public port."""
@@ -209,21 +235,39 @@ class Program:
             cursor = {"cursor": page["nextCursor"]}
 
     def metrics(self) -> dict[str, float]:
-        """Samples by `name{labels}` as they are written."""
-        reply = ask(self.admin_address, "GET", "/metrics")
-        assert reply.status == 200
-        samples = (line.rpartition(" ") for line in reply.text.splitlines() if line and not line.startswith("#"))
-        return {head: float(value) for head, _, value in samples}
+        """Samples by `name{labels}` as they are written, summed over the processes."""
+        found: dict[str, float] = {}
+        for address in self._admin_addresses:
+            reply = ask(address, "GET", "/metrics")
+            assert reply.status == 200
+            samples = (line.rpartition(" ") for line in reply.text.splitlines() if line and not line.startswith("#"))
+            for head, _, value in samples:
+                found[head] = found.get(head, 0.0) + float(value)
+        return found
+
+    def ask_to_stop(self, number: signal.Signals) -> None:
+        """To each process that serves; waits for nothing."""
+        for child in self.children:
+            os.kill(child.pid, number)
 
     def stop(self, number: signal.Signals, *, seconds: float = WAIT_SECONDS) -> int:
-        """Ask it to stop; the exit code."""
-        os.kill(self.child.pid, number)
-        until(lambda: not self.child.running, what=f"the end of the process; it said:\n{self.log}", seconds=seconds)
-        return self.child.terminate(grace_seconds=0)
+        """Ask it to stop; the exit code, of several the first that is not 0."""
+        self.ask_to_stop(number)
+        return self.ended(seconds=seconds)
+
+    def ended(self, *, seconds: float = WAIT_SECONDS) -> int:
+        """Wait for its end; the exit code as of `stop`."""
+        until(
+            lambda: not any(child.running for child in self.children),
+            what=f"the end of the process; it said:\n{self.log}",
+            seconds=seconds,
+        )
+        return next(filter(None, (child.terminate(grace_seconds=0) for child in self.children)), 0)
 
     def close(self) -> None:
-        if self.child.running:
-            self.child.kill()
+        for child in self.children:
+            if child.running:
+                child.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -235,52 +279,33 @@ class Program:
 _numbers: Final = itertools.count()
 
 
-class Dev(Program):
-    """`hookstead dev` on a folder of its own under `home`."""
+class Environment(Program):
+    """An environment that is served from a folder of manifests under `home`. What it needs to be served again, by
+    `again`, outlives it."""
 
-    def __init__(self, home: Path, *flags: str, objects: Iterable[dict[str, Any]] | None = None) -> None:
+    def __init__(self, home: Path, *children: Child) -> None:
+        super().__init__(*children)
         self.home: Final = home
         self.folder: Final = home / "manifests"
         self.state: Final = home / "state"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if objects is not None:
-            self.write("00-environment", *objects)
-        ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state-dir", self.state)
-        log = home / f"dev-{next(_numbers)}.log"
-        super().__init__(
-            Child(command("dev", self.folder, *ports, *flags), log=log, environment=environment_variables())
-        )
-        try:
-            self._find()
-        except BaseException:
-            self.close()
-            raise
 
-    def _find(self) -> None:
-        def listens() -> bool:
-            assert self.child.running, f"hookstead dev ended:\n{self.log}"
-            events, health = _EVENTS.search(self.log), _HEALTH.search(self.log)
-            if events is None or health is None:
-                return False
-            self.address, self.admin_address = events.group(1), health.group(1)
-            return True
-
-        until(listens, what="the addresses of hookstead dev", seconds=START_SECONDS)
+    def again(self) -> Environment:
+        """Served once more, by new processes, now that this run has ended."""
+        raise NotImplementedError
 
     def write(self, name: str, *objects: dict[str, Any]) -> Path:
         """A file of manifests (JSON documents are YAML)."""
-        path = self.folder / f"{name}.yaml"
-        path.write_text("\n---\n".join(json.dumps(one) for one in objects))
-        return path
+        return write(self.folder, name, *objects)
 
     def in_force(self) -> None:
-        """Wait until the folder as it is now is in force: a channel written last becomes visible."""
+        """Wait until the folder as it is now is in force: a channel written last becomes visible everywhere."""
         name = f"zz-mark-{next(_numbers)}"
         self.write("zz-mark", manifest("WebhookChannel", name, {"channelName": name}))
-        until(
-            lambda: self.ask("GET", f"/v1/channels/{name}").status == 200,
-            what=f"the folder in force; it said:\n{self.log[-3000:]}",
-        )
+
+        def visible() -> bool:
+            return all(ask(one, "GET", f"/v1/channels/{name}").status == 200 for one in self.addresses)
+
+        until(visible, what=f"the folder in force; it said:\n{self.log[-3000:]}")
 
     def apply(self, name: str, *objects: dict[str, Any]) -> None:
         """Write a file, and wait until it is in force."""
@@ -293,30 +318,93 @@ class Dev(Program):
         self.in_force()
 
 
-class Gateway(Program):
-    """`hookstead gateway` on free loopback ports."""
+class NewStore(Protocol):
+    """A store of its own for a program with a folder, as `--store` names it."""
 
-    def __init__(self, home: Path, *flags: str | Path, variables: Mapping[str, str] | None = None) -> None:
-        log = home / f"gateway-{next(_numbers)}.log"
-        ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0")
-        variables = {"HOOKSTEAD_INTERNAL_TOKEN": "internal-token", **(variables or {})}
-        super().__init__(
-            Child(command("gateway", *ports, *flags), log=log, environment=environment_variables(**variables))
-        )
-        self.internal_address = ""
+    def __call__(self, folder: Path) -> str: ...
+
+
+class Serve(Protocol):
+    """Serves a new environment, until it is closed."""
+
+    def __call__(self, home: Path, *flags: str, objects: Iterable[dict[str, Any]] | None = None) -> Environment: ...
+
+
+def write(folder: Path, name: str, *objects: dict[str, Any]) -> Path:
+    """A file of manifests in a folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text("\n---\n".join(json.dumps(one) for one in objects))
+    return path
+
+
+def prepare(home: Path, objects: Iterable[dict[str, Any]] | None) -> None:
+    """The folder of an environment that is about to be served."""
+    (home / "manifests").mkdir(parents=True, exist_ok=True)
+    if objects is not None:
+        write(home / "manifests", "00-environment", *objects)
+
+
+class Dev(Environment):
+    """`hookstead dev` on a folder of its own under `home`."""
+
+    def __init__(self, home: Path, *flags: str, objects: Iterable[dict[str, Any]] | None = None) -> None:
+        prepare(home, objects)
+        ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state-dir", home / "state")
+        log = home / f"dev-{next(_numbers)}.log"
+        child = Child(command("dev", home / "manifests", *ports, *flags), log=log, environment=environment_variables())
+        super().__init__(home, child)
         try:
             self._find()
         except BaseException:
             self.close()
             raise
 
+    def again(self) -> Dev:
+        return Dev(self.home)
+
     def _find(self) -> None:
         def listens() -> bool:
-            assert self.child.running, f"hookstead gateway ended:\n{self.log}"
+            assert self.running, f"hookstead dev ended:\n{self.log}"
+            events, health = _EVENTS.search(self.log), _HEALTH.search(self.log)
+            if events is None or health is None:
+                return False
+            self._addresses, self._admin_addresses = [events.group(1)], [health.group(1)]
+            return True
+
+        until(listens, what="the addresses of hookstead dev", seconds=START_SECONDS)
+
+
+class Gateway(Program):
+    """`hookstead gateway` on free loopback ports. Without `wait` it is known where once `find` has returned."""
+
+    def __init__(
+        self, home: Path, *flags: str | Path, variables: Mapping[str, str] | None = None, wait: bool = True
+    ) -> None:
+        log = home / f"gateway-{next(_numbers)}.log"
+        ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0")
+        variables = {"HOOKSTEAD_INTERNAL_TOKEN": INTERNAL_TOKEN, **(variables or {})}
+        super().__init__(
+            Child(command("gateway", *ports, *flags), log=log, environment=environment_variables(**variables))
+        )
+        self.internal_address = ""
+        if not wait:
+            return
+        try:
+            self.find()
+        except BaseException:
+            self.close()
+            raise
+
+    def find(self) -> None:
+        """Wait until it listens."""
+
+        def listens() -> bool:
+            assert self.running, f"hookstead gateway ended:\n{self.log}"
             found = dict(_LISTENS.findall(self.log))
             if not {"public", "admin"} <= found.keys():
                 return False
-            self.address, self.admin_address = found["public"], found["admin"]
+            self._addresses, self._admin_addresses = [found["public"]], [found["admin"]]
             self.internal_address = found.get("internal", "")
             return True
 

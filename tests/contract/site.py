@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from contract.processes import WAIT_SECONDS, Answer, Dev, Received, Receiver, manifest, until
+from contract.processes import WAIT_SECONDS, Answer, Environment, Received, Receiver, manifest, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Site:
     """Endpoints are `<tag>-<name>`, get events of the types `<tag>.*`, and send to `/<tag>/<name>`."""
 
-    def __init__(self, dev: Dev, receiver: Receiver, tag: str) -> None:
+    def __init__(self, dev: Environment, receiver: Receiver, tag: str) -> None:
         self.dev = dev
         self.receiver = receiver
         self.tag = tag

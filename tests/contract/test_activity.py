@@ -19,8 +19,10 @@ from contract.processes import Answer, ask, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from contract.processes import Dev
+    from contract.processes import Environment
     from contract.site import Site
+
+pytestmark = pytest.mark.two_gateways
 
 
 def test_activity_is_in_buckets_of_the_width_that_was_asked_for(site: Site) -> None:
@@ -43,7 +45,7 @@ def test_activity_is_in_buckets_of_the_width_that_was_asked_for(site: Site) -> N
 
 
 @pytest.mark.parametrize("width", [1, 10, 60, 3600, 86400])
-def test_buckets_have_these_members_and_follow_one_another(shared_dev: Dev, width: int) -> None:
+def test_buckets_have_these_members_and_follow_one_another(shared_dev: Environment, width: int) -> None:
     until_ = datetime.now().astimezone()
     since = until_ - timedelta(seconds=width * 5)
     page = shared_dev.get("/v1/activity", bucketSeconds=width, since=since.isoformat(), until=until_.isoformat())
@@ -67,7 +69,7 @@ def test_latencies_are_of_what_was_delivered(site: Site) -> None:
 
 
 @pytest.mark.parametrize("width", ["0", "-1", "x", "1.5", ""])
-def test_a_bad_bucket_width_is_400(shared_dev: Dev, width: str) -> None:
+def test_a_bad_bucket_width_is_400(shared_dev: Environment, width: str) -> None:
     shared_dev.ask("GET", "/v1/activity", query={"bucketSeconds": width}).problem(400)
 
 
@@ -106,7 +108,7 @@ class Stream:
 
 
 @pytest.fixture
-def stream(shared_dev: Dev) -> Iterator[Stream]:
+def stream(shared_dev: Environment) -> Iterator[Stream]:
     opened = Stream(shared_dev.address)
     yield opened
     opened.close()
@@ -182,7 +184,7 @@ def test_no_label_value_comes_from_a_caller(site: Site) -> None:
     assert mark not in ask(site.dev.admin_address, "GET", "/metrics").text
 
 
-def test_the_admin_port_serves_health_readiness_and_metrics_and_nothing_else(shared_dev: Dev) -> None:
+def test_the_admin_port_serves_health_readiness_and_metrics_and_nothing_else(shared_dev: Environment) -> None:
     for path in ("/healthz", "/readyz"):
         assert ask(shared_dev.admin_address, "GET", path).status == 200
     reply = ask(shared_dev.admin_address, "GET", "/metrics")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.nameserver import Nameserver
-from contract.processes import Dev, environment
+from contract.processes import environment
 from contract.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from contract.processes import Receiver
+    from contract.processes import Receiver, Serve
 
 DENIED = {
     "private.example.com": ("10.1.2.3",),
@@ -30,11 +30,11 @@ DENIED = {
 
 
 @pytest.fixture(scope="module")
-def named(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
+def named(serve: Serve, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
     names = {"good.example.com": ("127.0.0.1",), "empty.example.com": (), **DENIED}
     server = Nameserver(names, silent=("silent.example.com",))
     home = tmp_path_factory.mktemp("named")
-    with Dev(home, "--resolver", server.address, objects=[environment()]) as dev:
+    with serve(home, "--resolver", server.address, objects=[environment()]) as dev:
         site = Site(dev, receiver, "named")
         site.apply(
             *(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from contract.processes import NewStore
+
 SCOPES = ("publish", "read", "events", "operate")
 ROUTES = [
     ("POST", "/v1/events", "publish"),
@@ -37,7 +39,7 @@ ROUTES = [
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("guarded")
     keys = [
         {"name": scope, "sha256": hashlib.sha256(f"key-{scope}".encode()).hexdigest(), "scopes": [scope]}
@@ -45,7 +47,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     ]
     (folder / "keys.json").write_text(json.dumps({"keys": keys}))
     flags = ("--auth", "static", "--auth-keys", folder / "keys.json", "--min-free-bytes", "0")
-    with Gateway(folder, *flags, *mount(folder, ("shop", "http://127.0.0.1:9/hook"))) as gateway:
+    with Gateway(
+        folder, *flags, *mount(folder, ("shop", "http://127.0.0.1:9/hook"), store=new_store(folder))
+    ) as gateway:
         yield gateway
 
 
@@ -99,15 +103,20 @@ def test_a_broken_configuration_is_refused_and_the_last_one_stays(guarded: Gatew
     assert call(guarded, "GET", "/v1/endpoints/shop", "key-read") == 200
 
 
-def test_an_open_gateway_listens_on_loopback_only_and_refuses_foreign_hosts(tmp_path: Path) -> None:
+def test_an_open_gateway_listens_on_loopback_only_and_refuses_foreign_hosts(
+    tmp_path: Path, new_store: NewStore
+) -> None:
     ended = run("gateway", "--auth", "none", "--store", f"sqlite:{tmp_path}/s.db", "--listen", "0.0.0.0:0")
     assert ended.returncode == 2
-    with Gateway(tmp_path, "--auth", "none", *mount(tmp_path), "--min-free-bytes", "0") as gateway:
+    with Gateway(
+        tmp_path, "--auth", "none", *mount(tmp_path, store=new_store(tmp_path)), "--min-free-bytes", "0"
+    ) as gateway:
         gateway.ask("GET", "/v1/endpoints", headers={"Host": "example.com"}).problem(403)
 
 
-def test_a_second_gateway_on_one_store_exits_1(guarded: Gateway, tmp_path: Path) -> None:
-    flags = ("--auth", "none", *mount(tmp_path), "--min-free-bytes", "0")
+@pytest.mark.dev_alone  # on PostgreSQL it is welcome
+def test_a_second_gateway_on_one_store_exits_1(tmp_path: Path, new_store: NewStore) -> None:
+    flags = ("--auth", "none", *mount(tmp_path, store=new_store(tmp_path)), "--min-free-bytes", "0")
     ports = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0")
     with Gateway(tmp_path, *flags):
         ended = run("gateway", *flags, *ports)
@@ -116,8 +125,8 @@ def test_a_second_gateway_on_one_store_exits_1(guarded: Gateway, tmp_path: Path)
         assert "Traceback" not in ended.stderr
 
 
-def test_without_a_configuration_it_is_not_ready(tmp_path: Path) -> None:
-    flags = ("--auth", "none", "--store", f"sqlite:{tmp_path}/s.db", "--min-free-bytes", "0")
+def test_without_a_configuration_it_is_not_ready(tmp_path: Path, new_store: NewStore) -> None:
+    flags = ("--auth", "none", "--store", new_store(tmp_path), "--min-free-bytes", "0")
     with Gateway(tmp_path, *flags) as gateway:
         ask(gateway.admin_address, "GET", "/readyz").problem(503)
         assert ask(gateway.admin_address, "GET", "/healthz").status == 200

@@ -8,7 +8,7 @@ import jsonschema_rs
 import pytest
 
 if TYPE_CHECKING:
-    from contract.processes import Dev
+    from contract.processes import Environment
     from contract.site import Site
 
 SCHEMA = {
@@ -90,11 +90,11 @@ def test_as_asyncapi_it_is_version_3_with_a_message_per_type(catalogued: Site) -
         assert operation["channel"]["$ref"].startswith("#/channels/")
 
 
-def test_another_format_is_400(shared_dev: Dev) -> None:
+def test_another_format_is_400(shared_dev: Environment) -> None:
     shared_dev.ask("GET", "/v1/catalog", query={"format": "xml"}).problem(400)
 
 
-def test_openapi_json_describes_all_of_it(shared_dev: Dev) -> None:
+def test_openapi_json_describes_all_of_it(shared_dev: Environment) -> None:
     document = shared_dev.get("/openapi.json")
     assert document["openapi"].startswith("3.")
     described = {

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from contract.site import Site
 
+pytestmark = pytest.mark.two_gateways
+
 ATTEMPT = {
     "number",
     "time",

@@ -27,13 +27,15 @@ from contract.site import Site
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from contract.processes import Receiver
+    from contract.processes import Environment, Receiver
+
+pytestmark = pytest.mark.dev_alone
 
 
 @pytest.mark.parametrize(
     "host", ["example.com", "example.com:80", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0", "[::2]", "x"]
 )
-def test_a_request_whose_host_is_not_loopback_is_403_on_either_port(shared_dev: Dev, host: str) -> None:
+def test_a_request_whose_host_is_not_loopback_is_403_on_either_port(shared_dev: Environment, host: str) -> None:
     for address, path in (
         (shared_dev.address, "/v1/endpoints"),
         (shared_dev.address, "/openapi.json"),
@@ -50,7 +52,7 @@ def test_a_request_whose_host_is_not_loopback_is_403_on_either_port(shared_dev: 
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9999", "127.8.9.10", "[::1]", "[::1]:80"]
 )
-def test_a_loopback_host_is_taken(shared_dev: Dev, host: str) -> None:
+def test_a_loopback_host_is_taken(shared_dev: Environment, host: str) -> None:
     assert ask(shared_dev.address, "GET", "/v1/endpoints", headers={"Host": host}).status == 200
     assert ask(shared_dev.admin_address, "GET", "/healthz", headers={"Host": host}).status == 200
 
@@ -58,7 +60,7 @@ def test_a_loopback_host_is_taken(shared_dev: Dev, host: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://example.com", "https://localhost.example.com", "null", "http://evil", "file://"]
 )
-def test_a_foreign_origin_is_403_on_either_port(shared_dev: Dev, origin: str) -> None:
+def test_a_foreign_origin_is_403_on_either_port(shared_dev: Environment, origin: str) -> None:
     for address, path in ((shared_dev.address, "/v1/endpoints"), (shared_dev.admin_address, "/metrics")):
         ask(address, "GET", path, headers={"Origin": origin}).problem(403)
     document = json.dumps({"type": "a.b", "data": {}}).encode()
@@ -67,12 +69,12 @@ def test_a_foreign_origin_is_403_on_either_port(shared_dev: Dev, origin: str) ->
     ).problem(403)
 
 
-def test_its_own_origin_is_taken(shared_dev: Dev) -> None:
+def test_its_own_origin_is_taken(shared_dev: Environment) -> None:
     own = f"http://{shared_dev.address}"
     assert ask(shared_dev.address, "GET", "/v1/endpoints", headers={"Origin": own}).status == 200
 
 
-def test_a_request_without_a_host_is_refused(shared_dev: Dev) -> None:
+def test_a_request_without_a_host_is_refused(shared_dev: Environment) -> None:
     answer = raw_exchange(shared_dev.address, b"GET /v1/endpoints HTTP/1.0\r\n\r\n")
     assert answer.split()[1] in (b"400", b"403")
 
@@ -128,7 +130,7 @@ def test_the_last_good_objects_survive_a_restart(own_dev: Any) -> None:
     (site.dev.folder / f"{site.tag}.yaml").write_text("{broken")
     site.dev.in_force()
     assert site.dev.stop(signal.SIGTERM) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         assert Site(second, site.receiver, site.tag).publish({})["endpoints"] == 1
 
 
@@ -174,7 +176,7 @@ def test_generation_counts_effective_edits(own_dev: Any) -> None:
     site.dev.in_force()
     assert generation() == 2, "white space is no edit"
     assert site.dev.stop(signal.SIGTERM) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         assert Site(second, site.receiver, site.tag).status("a")["observedGeneration"] == 2
 
 
@@ -193,7 +195,7 @@ def test_generated_keys_live_in_the_state_folder_and_survive_a_restart(own_dev: 
     before = keys()
     assert len(before) == 1
     assert site.dev.stop(signal.SIGTERM) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         again = Site(second, site.receiver, site.tag)
         again.publish({"n": 2})
         request = again.wait("a", 2)[1]
@@ -263,7 +265,7 @@ def test_it_exits_0_on_either_signal_after_what_is_in_flight_was_finished(own_de
     site.publish({})
     site.wait("a")
     assert site.dev.stop(number) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         assert Site(second, site.receiver, site.tag).settled("Delivered")["attemptCount"] == 1
 
 
@@ -278,7 +280,7 @@ def test_drain_seconds_bound_the_drain_and_what_was_cut_is_sent_again(own_dev: A
     assert site.dev.stop(signal.SIGTERM) == 0
     assert time.monotonic() - began < 6
     gate.set()
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         again = Site(second, site.receiver, site.tag)
         again.settled("Delivered")
         assert {one.id for one in again.received("a")} == {accepted["id"]}
@@ -306,7 +308,7 @@ def test_usage_errors_exit_2_on_stderr(tmp_path: Path, words: list[str]) -> None
     assert ended.stdout == ""
 
 
-def test_a_port_that_is_taken_exits_1(shared_dev: Dev, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_exits_1(shared_dev: Environment, tmp_path: Path) -> None:
     flags = ("--listen", shared_dev.address, "--admin-listen", "127.0.0.1:0", "--state-dir", tmp_path / "state")
     ended = run("dev", tmp_path, *flags)
     assert ended.returncode == 1

@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from contract.site import Site
 
+pytestmark = pytest.mark.two_gateways
+
 
 def event(site: Site, **members: Any) -> dict[str, Any]:
     return {"type": site.type("x"), "id": site.name("id"), "data": {"a": 1}, **members}
@@ -118,17 +120,17 @@ def test_the_ids_of_cloudevents_are_apart_from_native_ones_and_from_other_source
     assert cloud("/one") == {"id": ids[1], "endpoints": 0, "duplicate": True}
 
 
+@pytest.mark.two_gateways
 def test_ids_survive_a_restart(own_dev: Any) -> None:
     import signal
 
-    from contract.processes import Dev
     from contract.site import Site
 
     site = own_dev()
     document = json.dumps(event(site)).encode()
     first = site.dev.post("/v1/events", document).json
     assert site.dev.stop(signal.SIGTERM) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         again = Site(second, site.receiver, site.tag)
         assert again.dev.post("/v1/events", document).json == {**first, "duplicate": True}
 

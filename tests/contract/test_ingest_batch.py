@@ -10,7 +10,7 @@ import pytest
 from contract.processes import check_problem
 
 if TYPE_CHECKING:
-    from contract.processes import Dev, Reply
+    from contract.processes import Environment, Reply
     from contract.site import Site
 
 NDJSON = "application/x-ndjson"
@@ -22,7 +22,7 @@ def cloud(**more: Any) -> dict[str, Any]:
     return {"specversion": "1.0", "id": "1", "source": "/batch", "type": "a.b", "data": {}, **more}
 
 
-def send(dev: Dev, body: bytes | list[Any], media: str = "application/json") -> Reply:
+def send(dev: Environment, body: bytes | list[Any], media: str = "application/json") -> Reply:
     return dev.post("/v1/events/batch", body if isinstance(body, bytes) else json.dumps(body).encode(), media)
 
 
@@ -56,7 +56,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_one_bad_item_rejects_only_itself(shared_dev: Dev, bad: Any) -> None:
+def test_one_bad_item_rejects_only_itself(shared_dev: Environment, bad: Any) -> None:
     first, second, third = send(shared_dev, [GOOD, bad, GOOD]).json["items"]
     assert good(first)
     assert good(third)
@@ -73,7 +73,7 @@ def test_one_bad_item_rejects_only_itself(shared_dev: Dev, bad: Any) -> None:
         b'{"type":"a.b","data":' + b"[" * 3000 + b"]" * 3000 + b"}",
     ],
 )
-def test_an_item_that_is_json_but_not_ours_rejects_only_itself(shared_dev: Dev, bad: bytes) -> None:
+def test_an_item_that_is_json_but_not_ours_rejects_only_itself(shared_dev: Environment, bad: bytes) -> None:
     one = json.dumps(GOOD).encode()
     reply = send(shared_dev, b"[" + one + b"," + bad + b"," + one + b"]")
     assert reply.status == 202, reply.body
@@ -83,7 +83,7 @@ def test_an_item_that_is_json_but_not_ours_rejects_only_itself(shared_dev: Dev, 
     check_problem(second, 400)
 
 
-def test_nesting_counts_from_the_root_of_the_batch(shared_dev: Dev) -> None:
+def test_nesting_counts_from_the_root_of_the_batch(shared_dev: Environment) -> None:
     def nested(levels: int) -> bytes:
         return b'[{"type":"a.b","data":' + b"[" * levels + b"]" * levels + b"}]"
 
@@ -91,7 +91,7 @@ def test_nesting_counts_from_the_root_of_the_batch(shared_dev: Dev) -> None:
     check_problem(send(shared_dev, nested(255)).json["items"][0], 400)
 
 
-def test_an_item_over_the_limit_of_an_event_rejects_only_itself(shared_dev: Dev) -> None:
+def test_an_item_over_the_limit_of_an_event_rejects_only_itself(shared_dev: Environment) -> None:
     large = {"type": "a.b", "data": "x" * (1024 * 1024)}
     first, second = send(shared_dev, [large, GOOD]).json["items"]
     check_problem(first, 413)
@@ -101,17 +101,19 @@ def test_an_item_over_the_limit_of_an_event_rejects_only_itself(shared_dev: Dev)
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"null", b'{"items":[]}', b"[", b"[{},]", b"[{}]x", b'"x"', b"\xef\xbb\xbf[]"]
 )
-def test_a_body_that_is_no_json_array_is_400(shared_dev: Dev, body: bytes) -> None:
+def test_a_body_that_is_no_json_array_is_400(shared_dev: Environment, body: bytes) -> None:
     send(shared_dev, body).problem(400)
 
 
-def test_an_empty_array_has_no_results(shared_dev: Dev) -> None:
+def test_an_empty_array_has_no_results(shared_dev: Environment) -> None:
     reply = send(shared_dev, [])
     assert (reply.status, reply.json) == (202, {"items": []})
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_ndjson_gives_one_result_per_line_and_a_broken_line_rejects_only_itself(shared_dev: Dev, newline: str) -> None:
+def test_ndjson_gives_one_result_per_line_and_a_broken_line_rejects_only_itself(
+    shared_dev: Environment, newline: str
+) -> None:
     lines = [json.dumps(GOOD), "{broken", json.dumps(GOOD), "", "[1]", json.dumps({**GOOD, "x": 1}), json.dumps(GOOD)]
     for end in ("", newline):
         items = send(shared_dev, (newline.join(lines) + end).encode(), NDJSON).json["items"]
@@ -121,13 +123,13 @@ def test_ndjson_gives_one_result_per_line_and_a_broken_line_rejects_only_itself(
                 check_problem(item, 400)
 
 
-def test_an_ndjson_line_that_is_no_utf_8_rejects_only_itself(shared_dev: Dev) -> None:
+def test_an_ndjson_line_that_is_no_utf_8_rejects_only_itself(shared_dev: Environment) -> None:
     one = json.dumps(GOOD).encode()
     body = b"\n".join([one, b'{"type":"a.b","data":"\xff"}', one])
     assert [item["status"] for item in send(shared_dev, body, NDJSON).json["items"]] == [202, 400, 202]
 
 
-def test_nesting_in_ndjson_counts_from_the_line(shared_dev: Dev) -> None:
+def test_nesting_in_ndjson_counts_from_the_line(shared_dev: Environment) -> None:
     def nested(levels: int) -> bytes:
         return b'{"type":"a.b","data":' + b"[" * levels + b"]" * levels + b"}"
 
@@ -148,7 +150,7 @@ def test_a_batch_of_cloudevents_gives_one_result_per_event(site: Site) -> None:
     check_problem(items[3], 415)
 
 
-def test_1000_items_are_taken_and_more_are_413(shared_dev: Dev) -> None:
+def test_1000_items_are_taken_and_more_are_413(shared_dev: Environment) -> None:
     items = send(shared_dev, [GOOD] * 1000).json["items"]
     assert len(items) == 1000
     assert all(map(good, items))
@@ -158,7 +160,7 @@ def test_1000_items_are_taken_and_more_are_413(shared_dev: Dev) -> None:
     send(shared_dev, [cloud()] * 1001, CLOUD).problem(413)
 
 
-def test_a_batch_over_16_mib_is_413(shared_dev: Dev) -> None:
+def test_a_batch_over_16_mib_is_413(shared_dev: Environment) -> None:
     item = json.dumps({"type": "a.b", "data": "x" * 1_000_000})
     fits = f"[{','.join([item] * 16)}]".encode()
     assert len(fits) < 16 * 1024 * 1024
@@ -171,5 +173,5 @@ def test_a_batch_over_16_mib_is_413(shared_dev: Dev) -> None:
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/cloudevents+json", "application/ndjson", "text/csv"])
-def test_a_batch_in_any_other_form_is_415(shared_dev: Dev, media: str) -> None:
+def test_a_batch_in_any_other_form_is_415(shared_dev: Environment, media: str) -> None:
     send(shared_dev, [GOOD], media).problem(415)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from contract.processes import Dev, Reply
+    from contract.processes import Environment, Reply
     from contract.site import Site
 
 
@@ -24,7 +24,7 @@ def catcher(module_site: Site) -> Site:
     return module_site
 
 
-def send(dev: Dev, document: str | bytes | dict[str, Any]) -> Reply:
+def send(dev: Environment, document: str | bytes | dict[str, Any]) -> Reply:
     if isinstance(document, dict):
         document = json.dumps(document)
     return dev.post("/v1/events", document.encode() if isinstance(document, str) else document)
@@ -42,36 +42,36 @@ def test_an_accepted_event_is_answered_202_with_a_msg_id_and_the_number_of_endpo
 
 
 @pytest.mark.parametrize("kind", ["a", "A_b-9", "-", "_", "a.b.c.d", "x" * 128, "0.0"])
-def test_a_well_formed_type_is_taken(shared_dev: Dev, kind: str) -> None:
+def test_a_well_formed_type_is_taken(shared_dev: Environment, kind: str) -> None:
     assert send(shared_dev, {**GOOD, "type": kind}).status == 202
 
 
 @pytest.mark.parametrize(
     "kind", ["", ".a", "a.", "a..b", "a b", "a.b\n", "é", "a.*", "*", "x" * 129, 7, None, ["a"], {"a": 1}, True, "a/b"]
 )
-def test_any_other_type_is_400(shared_dev: Dev, kind: Any) -> None:
+def test_any_other_type_is_400(shared_dev: Environment, kind: Any) -> None:
     send(shared_dev, {**GOOD, "type": kind}).problem(400)
 
 
 @pytest.mark.parametrize("left_out", ["type", "data"])
-def test_type_and_data_are_required(shared_dev: Dev, left_out: str) -> None:
+def test_type_and_data_are_required(shared_dev: Environment, left_out: str) -> None:
     send(shared_dev, {name: value for name, value in GOOD.items() if name != left_out}).problem(400)
 
 
 @pytest.mark.parametrize("data", ["{}", "[]", "null", "0", '""', "true", "false", '"x"', "[1,[2]]", "-0", "1E5"])
-def test_data_is_any_json_value(shared_dev: Dev, data: str) -> None:
+def test_data_is_any_json_value(shared_dev: Environment, data: str) -> None:
     assert send(shared_dev, f'{{"type":"a.b","data":{data}}}').status == 202
 
 
 @pytest.mark.parametrize("extra", ["channel", "Channels", "chanels", "source", "subject", "x", "", "data ", "Type"])
-def test_an_unknown_member_is_an_error(shared_dev: Dev, extra: str) -> None:
+def test_an_unknown_member_is_an_error(shared_dev: Environment, extra: str) -> None:
     send(shared_dev, {**GOOD, extra: ["client_1"]}).problem(400)
 
 
 @pytest.mark.parametrize(
     "channels", [[], ["a"], ["client_1", "agent.X-9"], ["9"], ["x" * 128], [f"c{n}" for n in range(64)], ["a", "a"]]
 )
-def test_up_to_64_well_formed_channels_are_taken(shared_dev: Dev, channels: list[str]) -> None:
+def test_up_to_64_well_formed_channels_are_taken(shared_dev: Environment, channels: list[str]) -> None:
     assert send(shared_dev, {**GOOD, "channels": channels}).status == 202
 
 
@@ -97,7 +97,7 @@ def test_up_to_64_well_formed_channels_are_taken(shared_dev: Dev, channels: list
         7,
     ],
 )
-def test_any_other_channels_are_400(shared_dev: Dev, channels: Any) -> None:
+def test_any_other_channels_are_400(shared_dev: Environment, channels: Any) -> None:
     send(shared_dev, {**GOOD, "channels": channels}).problem(400)
 
 
@@ -107,7 +107,7 @@ def test_an_id_is_1_to_256_printable_ascii_characters(site: Site, tail: str) -> 
 
 
 @pytest.mark.parametrize("id_", ["", "x" * 257, "a\n", "\t", "é", "\x7f", "\x00", 7, None, ["a"], 1.0, True])
-def test_any_other_id_is_400(shared_dev: Dev, id_: Any) -> None:
+def test_any_other_id_is_400(shared_dev: Environment, id_: Any) -> None:
     send(shared_dev, {**GOOD, "id": id_}).problem(400)
 
 
@@ -126,7 +126,7 @@ def test_any_other_id_is_400(shared_dev: Dev, id_: Any) -> None:
         "2016-12-31T23:59:60Z",
     ],
 )
-def test_a_timestamp_is_rfc_3339(shared_dev: Dev, timestamp: str) -> None:
+def test_a_timestamp_is_rfc_3339(shared_dev: Environment, timestamp: str) -> None:
     reply = send(shared_dev, {**GOOD, "timestamp": timestamp})
     assert reply.status == 202, reply.body
 
@@ -157,18 +157,18 @@ def test_a_timestamp_is_rfc_3339(shared_dev: Dev, timestamp: str) -> None:
         {},
     ],
 )
-def test_any_other_timestamp_is_400(shared_dev: Dev, timestamp: Any) -> None:
+def test_any_other_timestamp_is_400(shared_dev: Environment, timestamp: Any) -> None:
     send(shared_dev, {**GOOD, "timestamp": timestamp}).problem(400)
 
 
 @pytest.mark.parametrize("name", ["type", "data", "id", "channels", "timestamp"])
-def test_a_repeated_envelope_key_is_refused(shared_dev: Dev, name: str) -> None:
+def test_a_repeated_envelope_key_is_refused(shared_dev: Environment, name: str) -> None:
     values = {"type": '"a.b"', "data": "{}", "id": '"q"', "channels": "[]", "timestamp": '"2026-01-31T12:00:00Z"'}
     twice = ",".join(f'"{key}":{value}' for key, value in [*values.items(), (name, values[name])])
     send(shared_dev, f"{{{twice}}}").problem(400)
 
 
-def test_a_repeated_envelope_key_is_refused_however_it_is_spelt(shared_dev: Dev) -> None:
+def test_a_repeated_envelope_key_is_refused_however_it_is_spelt(shared_dev: Environment) -> None:
     send(shared_dev, r'{"type":"a.b","data":{},"d\u0061ta":{}}').problem(400)
 
 
@@ -220,21 +220,21 @@ def test_a_repeated_envelope_key_is_refused_however_it_is_spelt(shared_dev: Dev)
         b'\xc2\xa0{"type":"a.b","data":{}}',
     ],
 )
-def test_what_is_no_json_text_in_utf_8_is_refused(shared_dev: Dev, document: bytes) -> None:
+def test_what_is_no_json_text_in_utf_8_is_refused(shared_dev: Environment, document: bytes) -> None:
     send(shared_dev, document).problem(400)
 
 
 @pytest.mark.parametrize(("levels", "status"), [(255, 202), (256, 400), (400, 400), (5000, 400), (100_000, 400)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_nesting_over_256_from_the_documents_root_is_refused(
-    shared_dev: Dev, levels: int, status: int, opening: str, closing: str
+    shared_dev: Environment, levels: int, status: int, opening: str, closing: str
 ) -> None:
     inner = opening * levels + "1" + closing * levels
     reply = send(shared_dev, f'{{"type":"a.b","data":{inner}}}')
     assert reply.status == status, reply.body[:300]
 
 
-def test_brackets_in_strings_are_no_nesting(shared_dev: Dev) -> None:
+def test_brackets_in_strings_are_no_nesting(shared_dev: Environment) -> None:
     text = json.dumps("[" * 300 + '\\"{' * 300)
     assert send(shared_dev, f'{{"type":"a.b","data":{text}}}').status == 202
 
@@ -312,14 +312,14 @@ def test_without_a_timestamp_the_time_of_acceptance_is_sent(catcher: Site) -> No
     assert event["timestamp"] == event["createdTime"]
 
 
-def test_an_event_of_exactly_1_mib_is_taken_and_one_byte_more_is_413(shared_dev: Dev) -> None:
+def test_an_event_of_exactly_1_mib_is_taken_and_one_byte_more_is_413(shared_dev: Environment) -> None:
     frame = '{"type":"a.b","data":""}'
     exact = frame[:-2] + "x" * (1024 * 1024 - len(frame)) + frame[-2:]
     assert send(shared_dev, exact).status == 202
     send(shared_dev, exact[:-2] + "x" + exact[-2:]).problem(413)
 
 
-def test_an_event_that_is_too_large_is_413_when_it_comes_chunked_too(shared_dev: Dev) -> None:
+def test_an_event_that_is_too_large_is_413_when_it_comes_chunked_too(shared_dev: Environment) -> None:
     pieces = [b'{"type":"a.b","data":"', *(b"x" * 65536 for _ in range(17)), b'"}']
     reply = shared_dev.ask("POST", "/v1/events", body=iter(pieces), headers={"content-type": "application/json"})
     reply.problem(413)
@@ -328,31 +328,31 @@ def test_an_event_that_is_too_large_is_413_when_it_comes_chunked_too(shared_dev:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "identity, gzip", "x", "GZIP"])
-def test_any_content_encoding_but_identity_is_415(shared_dev: Dev, coding: str) -> None:
+def test_any_content_encoding_but_identity_is_415(shared_dev: Environment, coding: str) -> None:
     for path in ("/v1/events", "/v1/events/batch"):
         shared_dev.post(path, b'{"type":"a.b","data":{}}', content_encoding=coding).problem(415)
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity"])
-def test_the_content_encoding_identity_is_taken(shared_dev: Dev, coding: str) -> None:
+def test_the_content_encoding_identity_is_taken(shared_dev: Environment, coding: str) -> None:
     assert shared_dev.post("/v1/events", json.dumps(GOOD).encode(), content_encoding=coding).status == 202
 
 
 @pytest.mark.parametrize(
     "media", ["text/plain", "application/xml", "application/x-www-form-urlencoded", "application/x-ndjson", "x"]
 )
-def test_any_other_media_type_is_415(shared_dev: Dev, media: str) -> None:
+def test_any_other_media_type_is_415(shared_dev: Environment, media: str) -> None:
     shared_dev.post("/v1/events", json.dumps(GOOD).encode(), content_type=media).problem(415)
 
 
 @pytest.mark.parametrize(
     "media", ["application/json; charset=utf-8", "Application/JSON", 'application/json;charset="UTF-8"']
 )
-def test_json_in_utf_8_is_taken_however_it_is_declared(shared_dev: Dev, media: str) -> None:
+def test_json_in_utf_8_is_taken_however_it_is_declared(shared_dev: Environment, media: str) -> None:
     assert shared_dev.post("/v1/events", json.dumps(GOOD).encode(), content_type=media).status == 202
 
 
-def test_json_in_another_charset_is_415(shared_dev: Dev) -> None:
+def test_json_in_another_charset_is_415(shared_dev: Environment) -> None:
     for charset in ("utf-16", "iso-8859-1"):
         shared_dev.post(
             "/v1/events", json.dumps(GOOD).encode(), content_type=f"application/json; charset={charset}"

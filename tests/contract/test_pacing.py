@@ -13,6 +13,8 @@ from contract.processes import Answer, until
 if TYPE_CHECKING:
     from contract.site import Site
 
+pytestmark = pytest.mark.two_gateways
+
 
 def test_ordered_the_next_event_waits_until_this_one_succeeded(site: Site) -> None:
     site.answers("a", 500, 500, 204)
@@ -51,10 +53,30 @@ def test_at_most_max_in_flight_attempts_are_under_way(site: Site, limit: int) ->
     assert site.receiver.most_open[site.path("a")] == limit
 
 
+def test_attempts_that_hang_hold_nothing_back_while_a_slot_is_free(site: Site) -> None:
+    gate = threading.Event()
+    hangs = Answer(gate=gate)
+    site.answers("a", hangs, hangs, 500, 204)
+    site.apply(site.endpoint("a", delivery={"maxInFlight": 3, "timeoutSeconds": 60, "retry": {"scheduleSeconds": [2]}}))
+    site.publish(0)
+    site.publish(1)
+    site.wait("a", 2)
+    accepted = site.publish(2)["id"]
+    try:
+        retried = site.wait("a", 4, seconds=30)[3]
+        assert retried.id == accepted
+        (found,) = [one for one in site.deliveries("a") if one["eventId"] == accepted]
+        time.sleep(1.2)
+        assert site.redeliver(found["id"]).status == 202
+        assert site.wait("a", 5, seconds=30)[4].id == accepted
+    finally:
+        gate.set()
+
+
 def test_max_in_flight_is_20_where_nothing_is_said(site: Site) -> None:
     gate = threading.Event()
     site.answers("a", Answer(gate=gate))
-    site.apply(site.endpoint("a"))
+    site.apply(site.endpoint("a", delivery={"timeoutSeconds": 60}))
     for number in range(30):
         site.publish(number)
     site.wait("a", 20)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.processes import Dev, environment, until
+from contract.processes import environment, until
 from contract.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from contract.processes import Receiver
+    from contract.processes import Receiver, Serve
 
 
 class Slow:
@@ -57,10 +57,10 @@ def stalled(patient: Site) -> dict[str, Slow]:
 
 
 @pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
+def patient(serve: Serve, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
     """An environment that suspends after a minute, for the tests that take half of one; they run side by side."""
     spec = {"suspendAfterSeconds": 60, "deliveryDefaults": {"retry": {"scheduleSeconds": [2] * 24}}}
-    with Dev(tmp_path_factory.mktemp("patient"), objects=[environment(**spec)]) as dev:
+    with serve(tmp_path_factory.mktemp("patient"), objects=[environment(**spec)]) as dev:
         site = Site(dev, receiver, "patient")
         for name in ("auto", "none", "quick", "suspend"):
             site.answers(name, 500)

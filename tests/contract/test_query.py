@@ -15,6 +15,8 @@ from contract.processes import Answer, until
 if TYPE_CHECKING:
     from contract.site import Site
 
+pytestmark = pytest.mark.two_gateways
+
 DELIVERY = {
     "id",
     "eventId",

@@ -15,6 +15,8 @@ from contract.processes import Answer, secret, until
 if TYPE_CHECKING:
     from contract.site import Site
 
+pytestmark = pytest.mark.two_gateways
+
 LONG = {"retry": {"scheduleSeconds": [600, 600]}, "timeoutSeconds": 2}
 ONCE = {"retry": {"scheduleSeconds": [1]}}
 
@@ -283,6 +285,7 @@ def test_erasure_takes_the_payload_cancels_what_is_pending_and_leaves_the_log(si
     assert len(site.received("a")) == 1
 
 
+@pytest.mark.dev_alone
 def test_the_payload_leaves_the_disk_at_the_latest_when_the_process_stops(own_dev: Any) -> None:
     site = own_dev()
     site.apply(site.endpoint("a", state="Paused"))

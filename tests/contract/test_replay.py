@@ -6,10 +6,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from contract.processes import manifest, until
 
 if TYPE_CHECKING:
     from contract.site import Site
+
+pytestmark = pytest.mark.two_gateways
 
 ONCE = {"retry": {"scheduleSeconds": [1]}}
 
@@ -143,10 +147,10 @@ def test_all_makes_new_deliveries_of_the_same_event_id(site: Site) -> None:
     assert all(len(found) == 1 for found in bodies.values())
 
 
+@pytest.mark.two_gateways
 def test_a_finished_replay_is_never_run_again_and_another_spec_is_another_replay(own_dev: Any) -> None:
     import signal
 
-    from contract.processes import Dev
     from contract.site import Site
 
     site = own_dev()
@@ -161,7 +165,7 @@ def test_a_finished_replay_is_never_run_again_and_another_spec_is_another_replay
     site.apply(*objects)
     time.sleep(0.5)
     assert site.dev.stop(signal.SIGTERM) == 0
-    with Dev(site.dev.home) as second:
+    with site.dev.again() as second:
         site = Site(second, site.receiver, site.tag)
         assert ended(site)["completionTime"] == first["completionTime"]
         time.sleep(0.5)
