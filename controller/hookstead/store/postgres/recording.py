@@ -105,8 +105,9 @@ class Batch:
 
     def arguments(self) -> tuple[Any, ...]:
         """The arguments of the statement behind owner, batch and lease."""
-        before = [self.states[name] for name in self._now]
-        after = list(self._now.values())
+        names = sorted(self._now, key=lambda name: self.states[name].seq)
+        before = [self.states[name] for name in names]
+        after = [self._now[name] for name in names]
         deliveries = (
             [held.seq for held in before],
             [held.status for held in before],
@@ -120,7 +121,7 @@ class Batch:
             [held.schedule_position for held in after],
             [held.next_attempt_ms for held in after],
             [held.completed_ms for held in after],
-            [name in self._answered for name in self._now],
+            [name in self._answered for name in names],
         )
         attempts = zip(*self._attempts, strict=True) if self._attempts else [()] * 12
         starts = list(self._tallies.items())

@@ -30,6 +30,10 @@ BEGIN
   END IF;
 END $$;
 
+-- How far numbers may be ahead of their rows' time, once a row is so far: doubled, so that it seldom changes.
+CREATE FUNCTION hookstead.skew_1(skew_ bigint, ahead_ bigint) RETURNS bigint LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN ahead_ > skew_ THEN greatest(ahead_, 2 * skew_) ELSE skew_ END;
+
 -- The numbers of these endpoints, in their order; those that are new get one.
 CREATE FUNCTION hookstead.endpoint_ids_1(names_ text[], uids_ text[]) RETURNS bigint[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
@@ -72,8 +76,6 @@ DECLARE
   seqs_ bigint[];
   endpoint_ids_ bigint[];
   first_ bigint;
-  last_ bigint;
-  skew_ bigint;
   new_ bigint := 0;
   known_ bigint := 0;
   starts_ bigint[];
@@ -83,13 +85,10 @@ BEGIN
   IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
     RETURN;
   END IF;
-  SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
-  first_ := greatest(last_ + 1, newest_ << 10);
-  last_ := first_ + extent_ - 1;
-  IF (last_ >> 10) - oldest_ > skew_ THEN
-    skew_ := greatest((last_ >> 10) - oldest_, 2 * skew_);
-  END IF;
-  UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
+  UPDATE hookstead.numbering o
+  SET last = greatest(o.last + 1, newest_ << 10) + extent_ - 1,
+    skew_ms = hookstead.skew_1(o.skew_ms, (greatest(o.last + 1, newest_ << 10) + extent_ - 1 >> 10) - oldest_)
+  RETURNING o.last - extent_ + 1 INTO first_;
   endpoint_ids_ := hookstead.endpoint_ids_1(names_, uids_);
   seqs_ := ARRAY(SELECT first_ + x FROM unnest(offsets_) x);
   seq := first_; endpoint_ids := endpoint_ids_;

@@ -200,14 +200,13 @@ DECLARE
   dead_ bigint[];
   rearmed_ bigint;
   last_ bigint;
-  skew_ bigint;
 BEGIN
   PERFORM hookstead.durable_1();
   IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
     SELECT m.result INTO made_ FROM hookstead.members m WHERE m.owner = owner_;
     RETURN made_;
   END IF;
-  SELECT o.last, o.skew_ms INTO last_, skew_ FROM hookstead.numbering o FOR UPDATE;
+  SELECT o.last INTO last_ FROM hookstead.numbering o FOR UPDATE;
   SELECT r.id INTO replay_ FROM hookstead.replays r WHERE r.uid = uid_ FOR UPDATE;
   endpoint_ := (hookstead.endpoint_ids_1(ARRAY[endpoint_name_], ARRAY[endpoint_uid_]))[1];
 
@@ -243,10 +242,7 @@ BEGIN
   SELECT count(*) INTO made_ FROM made;
   IF made_ > 0 THEN
     last_ := last_ + made_;
-    IF (last_ >> 10) - now_ > skew_ THEN
-      skew_ := greatest((last_ >> 10) - now_, 2 * skew_);
-    END IF;
-    UPDATE hookstead.numbering SET last = last_, skew_ms = skew_;
+    UPDATE hookstead.numbering o SET last = last_, skew_ms = hookstead.skew_1(o.skew_ms, (last_ >> 10) - now_);
   END IF;
 
   IF made_ + rearmed_ > 0 THEN

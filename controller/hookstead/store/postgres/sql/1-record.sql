@@ -1,6 +1,6 @@
 -- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change
 -- of a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and
--- the caller looks again. Locks are taken in the order of the row numbers.
+-- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given.
 CREATE FUNCTION hookstead.record_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
@@ -15,7 +15,7 @@ CREATE FUNCTION hookstead.record_1(
   lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
 ) RETURNS boolean LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
-SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   endpoint_ids_ bigint[];
   ended_of_ bigint[];
@@ -29,7 +29,9 @@ BEGIN
   END IF;
 
   IF cardinality(seqs_) > 0 THEN
-    PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
+    IF 0 = ANY (becomes_) OR 0 <> ANY (was_) THEN  -- else one statement does it, in the same order: no bitmaps
+      PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
+    END IF;
     expected_ := cardinality(seqs_);
     IF 0 <> ANY (was_) THEN
       expected_ := expected_ - hookstead.record_ended_1(
