@@ -75,7 +75,7 @@ MOMENTS: Final[dict[str, Moment]] = {
     "an event is written": _while_waiting("writer", "SELECT FROM hookstead.numbering FOR UPDATE"),
     "under load": _under_load,
     "attempts are written": _while_waiting("writer", "LOCK TABLE hookstead.attempts IN SHARE MODE"),
-    "deliveries are claimed": _while_waiting("claims", "LOCK TABLE hookstead.claims IN SHARE MODE"),
+    "deliveries are claimed": _while_waiting("claims", "LOCK TABLE hookstead.claimers IN SHARE MODE"),
     "it drains": _while_it_drains,
     "another starts": _while_another_starts,
 }
