@@ -206,6 +206,42 @@ async def test_a_database_that_stays_away_is_said_to_be_and_what_was_claimed_com
     await store.close()
 
 
+async def test_while_nobody_answers_only_the_first_batch_waits_for_the_database(
+    proxy: Proxy, databases: Databases, name: str
+) -> None:
+    store = await open_postgres(
+        f"postgresql://hookstead@127.0.0.1:{proxy.port}/{name}",
+        clock=StoppedClock(),
+        settings=Settings(readers=1, retry_seconds=0.3),
+    )
+    await store.accept([event(B)])
+    tries: list[float] = []
+    fetch = store._writer.link.fetch
+
+    async def counted(sql: str, *arguments: object) -> object:
+        tries.append(1)
+        return await fetch(sql, *arguments)
+
+    store._writer.link.fetch = counted  # type: ignore[method-assign, assignment]  # to count, and nothing else
+    proxy.closed_door = True
+    proxy.cuts["writer"] = Cut.BEFORE
+    with pytest.raises(StoreUnavailable, match="try again"):
+        await store.accept([event(A)])
+    assert len(tries) > 1
+    for _ in range(3):
+        tries.clear()
+        with pytest.raises(StoreUnavailable, match="try again"):
+            await store.accept([event(A)])
+        assert len(tries) == 1, "refused with the first try"
+    proxy.closed_door = False
+    given = event(A)
+    assert await store.accept([given]) == [Accepted(given.id, 1)]
+    proxy.cuts["writer"] = Cut.BEFORE
+    given = event(A)
+    assert await store.accept([given]) == [Accepted(given.id, 1)], "it waits again"
+    await store.close()
+
+
 CUTS_UNDER_LOAD = 8
 
 

@@ -24,6 +24,8 @@ WINDOW_HOURS: Final = 24
 BUCKETS_KEPT_MS: Final = 8 * 24 * HOUR_MS
 _RECENT_LIMIT: Final = 20
 
+PLAN_ANEW: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
+"""A plan that was kept would compare hundreds of numbers with each of ten thousand rows, one by one."""
 COUNTS: Final = """
 SELECT e.name, e.uid, c.pending, c.delivered, c.dead_lettered, c.cancelled
 FROM hookstead.counts c JOIN hookstead.endpoints e ON e.id = c.endpoint_id
@@ -58,6 +60,7 @@ ORDER BY a.seq DESC
 
 async def boot(connection: Any, *, recent_limit: int, now_ms: int, endpoints: list[int] | None = None) -> Boot:
     """What is remembered of the endpoints with these numbers, or of all."""
+    await connection.execute(PLAN_ANEW)
     return Boot(
         lanes=await _lanes(connection, endpoints),
         counts=counted(await connection.fetch(COUNTS)) if endpoints is None else {},

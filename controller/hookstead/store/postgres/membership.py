@@ -124,6 +124,8 @@ class Commits:
         self._link = link
         self._settings = settings
         self._batch = 0
+        self._away = False
+        """Whether the last statement was given up: while nobody answers, one try is enough to refuse the next."""
         self.committed = 0
         """The last one that is known to have happened."""
         self.doubtful: list[int] = []
@@ -147,14 +149,20 @@ class Commits:
     async def read(self, sql: str, *arguments: object) -> list[Row]:
         """A statement that may be tried again as often as its connection breaks."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.retry_seconds
+        deadline = loop.time() + (0.0 if self._away else self._settings.retry_seconds)
         wait = _BACKOFF_SECONDS
         while True:
             try:
-                return await self._link.fetch(sql, *arguments)
+                rows = await self._link.fetch(sql, *arguments)
             except Exception as error:
-                if not faults.may_pass(error) or loop.time() + wait > deadline:
+                if not faults.may_pass(error):
                     raise
+                if loop.time() + wait > deadline:
+                    self._away = faults.is_away(error)
+                    raise
+            else:
+                self._away = False
+                return rows
             await asyncio.sleep(wait)
             wait = min(2 * wait, _BACKOFF_LIMIT)
 

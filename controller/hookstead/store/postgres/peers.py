@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hookstead.delivery.ports import Boot, Clock, EndpointKey, Look, slot_of
 from hookstead.store.codec import EVENT
@@ -210,7 +210,13 @@ class PostgresPeers:
 
     async def _memory(self, slots: frozenset[int], recent_limit: int) -> Boot:
         endpoints = await self._endpoints(slots)
-        counted = await self._in_line(lambda: self._link.fetch(booting.COUNTS_OF, endpoints))
+
+        async def count(connection: Any) -> list[Row]:
+            await connection.execute(booting.PLAN_ANEW)
+            rows: list[Row] = await connection.fetch(booting.COUNTS_OF, endpoints)
+            return rows
+
+        counted = await self._in_line(lambda: self._link.transaction(count))
         boot = await self._reader.in_one_snapshot(
             lambda connection: booting.boot(
                 connection, recent_limit=recent_limit, now_ms=self._clock.now_ms(), endpoints=endpoints

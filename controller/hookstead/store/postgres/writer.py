@@ -240,7 +240,8 @@ class Writer:
             except BaseException:
                 self._owed += owed
                 raise
-        doubtful = [batch for batch in self.commits.doubtful if batch < self.commits.committed]
+        committed = self.commits.committed
+        doubtful = [batch for batch in self.commits.doubtful if batch < committed]
         if doubtful:
             await self.link.fetch("SELECT hookstead.void_1($1, $2)", self._owner, [-batch for batch in doubtful])
-            self.commits.doubtful = [batch for batch in self.commits.doubtful if batch not in doubtful]
+            self.commits.doubtful = [batch for batch in self.commits.doubtful if batch >= committed]

@@ -120,7 +120,6 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
 #variable_conflict use_column
 DECLARE
   seqs_ bigint[];
-  found_ record;
 BEGIN
   IF owner_ IS NOT NULL THEN
     PERFORM FROM hookstead.numbering FOR UPDATE;
@@ -136,18 +135,21 @@ BEGIN
     CROSS JOIN LATERAL (SELECT * FROM hookstead.pending p WHERE p.event_seq = i AND p.origin = 2 OFFSET 0) p
     ORDER BY 1);
   PERFORM FROM hookstead.pending p WHERE p.seq = ANY (seqs_) ORDER BY p.seq FOR UPDATE;
-  IF owner_ IS NOT NULL THEN
-    FOR found_ IN
-      SELECT v.id, t.endpoint_ids FROM (
+  IF owner_ IS NOT NULL THEN  -- numbered behind what was made before, all at once: as `note_1` would one by one
+    WITH touched AS MATERIALIZED (
+      SELECT v.id, t.endpoint_ids, row_number() OVER (ORDER BY t.event_seq) AS n FROM (
         SELECT x.event_seq, array_agg(DISTINCT x.endpoint_id) AS endpoint_ids FROM (
           SELECT p.event_seq, p.endpoint_id FROM hookstead.pending p WHERE p.seq = ANY (seqs_)
           UNION ALL
           SELECT q.event_seq, q.endpoint_id FROM hookstead.requests q WHERE q.event_seq = ANY (events_)) x
-        GROUP BY 1 ORDER BY 1) t
+        GROUP BY 1) t
       CROSS JOIN LATERAL (SELECT * FROM hookstead.events v WHERE v.seq = t.event_seq OFFSET 0) v
-    LOOP
-      PERFORM hookstead.note_1(owner_, now_, found_.endpoint_ids, 0, found_.id);
-    END LOOP;
+    ), numbered AS (
+      UPDATE hookstead.numbering o SET last = greatest(o.last + 1, now_ << 10) - 1 + (SELECT count(*) FROM touched)
+      WHERE EXISTS (SELECT FROM touched) RETURNING o.last - (SELECT count(*) FROM touched) AS before
+    )
+    INSERT INTO hookstead.doings (seq, owner, endpoint_ids, made, event_id)
+    SELECT o.before + t.n, owner_, t.endpoint_ids, 0, t.id FROM touched t, numbered o;
   END IF;
   RETURN QUERY SELECT c.name, c.uid, c.id, true FROM hookstead.end_pending_1(seqs_, reason_, now_) c;
   RETURN QUERY
