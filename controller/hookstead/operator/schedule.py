@@ -22,8 +22,8 @@ from hookstead.resources.kinds import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SETTLE_SECONDS: Final = 2.0
-"""How long a status waits for the gateways' answers."""
+SETTLE_SECONDS: Final = 1.75
+"""How long a status waits for the gateways' answers: what comes of it is to be written within two seconds."""
 TRANSITION_SECONDS: Final = 10.0
 """Between two transitions of one object."""
 ANSWERS_PER_SECOND: Final = 99
