@@ -319,6 +319,14 @@ async def _trim_rollups(step: Step, ages: Ages) -> bool:
     return more
 
 
+async def _void_claims(step: Step, ages: Ages) -> bool:
+    """Those of members that went while a cancellation kept one for them."""
+    await step.connection.execute(
+        "DELETE FROM hookstead.claims k WHERE NOT EXISTS (SELECT FROM hookstead.members m WHERE m.owner = k.owner)"
+    )
+    return False
+
+
 _FORGOTTEN: Final = (
     "SELECT e.id FROM hookstead.endpoints e WHERE e.gone"
     " AND NOT EXISTS (SELECT FROM hookstead.pending d WHERE d.endpoint_id = e.id)"
@@ -355,5 +363,6 @@ SORTS: Final[tuple[Sort, ...]] = (
     _sweep_events,
     _forget_callers,
     _trim_rollups,
+    _void_claims,
     _forget_endpoints,
 )

@@ -128,6 +128,14 @@ CREATE TABLE hookstead.journal (
   latency_starts bigint[], classes smallint[], latencies bigint[]
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE hookstead.journal
+  ALTER made_of SET STORAGE EXTERNAL, ALTER ended_of SET STORAGE EXTERNAL, ALTER ended_as SET STORAGE EXTERNAL,
+  ALTER hours SET STORAGE EXTERNAL, ALTER hour_endpoints SET STORAGE EXTERNAL,
+  ALTER hour_succeeded SET STORAGE EXTERNAL, ALTER hour_failed SET STORAGE EXTERNAL,
+  ALTER hour_dead SET STORAGE EXTERNAL, ALTER starts SET STORAGE EXTERNAL, ALTER accepted SET STORAGE EXTERNAL,
+  ALTER delivered SET STORAGE EXTERNAL, ALTER failed SET STORAGE EXTERNAL, ALTER dead SET STORAGE EXTERNAL,
+  ALTER latency_starts SET STORAGE EXTERNAL, ALTER classes SET STORAGE EXTERNAL,
+  ALTER latencies SET STORAGE EXTERNAL;
 
 -- What is counted of each endpoint. `side` says who counts: 0 whoever makes deliveries, 1 whoever ends them, 2 retention;
 -- so that they seldom wait for another. A counter is the sum of its sides, and of what the journal has of it.
