@@ -395,7 +395,7 @@ def _kill_while_copying(file: Path, url: str) -> None:
         told = []
         for line in process.stderr:
             told.append(line)
-            if line.startswith("counts: "):
+            if line.startswith("tallies: "):
                 break
         else:
             raise AssertionError(f"the copy ended by itself: {told}")
