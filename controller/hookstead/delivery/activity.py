@@ -73,6 +73,11 @@ class LaneActivity:
             counts = counts._replace(**{_FIELD[before]: getattr(counts, _FIELD[before]) - 1})
         self.counts = counts._replace(**{_FIELD[after]: getattr(counts, _FIELD[after]) + 1})
 
+    @property
+    def pending(self) -> int:
+        """As it is shown: where processes share a store, an end may be known before the arrival was told."""
+        return max(0, self.counts.pending)
+
     def added(self, deliveries: int) -> None:
         """New pending deliveries."""
         self.counts = self.counts._replace(pending=self.counts.pending + deliveries)
@@ -93,7 +98,7 @@ class LaneActivity:
             window_seconds=WINDOW_HOURS * 3600,
             succeeded=sum(hour.succeeded for hour in hours),
             failed=sum(hour.failed for hour in hours),
-            pending=self.counts.pending,
+            pending=self.pending,
             dead_lettered=self.counts.dead_lettered,
             consecutive_failures=state.consecutive_failures,
             last_attempt_time=format_optional(state.last_attempt_ms),

@@ -112,7 +112,7 @@ def counts_by_status(lane: Lane) -> Mapping[str, int]:
     """Each delivery once, under its present status."""
     counts = lane.activity.counts
     return {
-        DeliveryStatus.PENDING.value: counts.pending,
+        DeliveryStatus.PENDING.value: lane.activity.pending,
         DeliveryStatus.DELIVERED.value: counts.delivered,
         DeliveryStatus.DEAD_LETTERED.value: counts.dead_lettered,
         DeliveryStatus.CANCELLED.value: counts.cancelled,
@@ -125,7 +125,7 @@ def environment_activity(lanes: Mapping[str, Lane], counters: EventCounters) -> 
     return EnvironmentActivity(
         accepted=counters.total_accepted,
         delivered=sum(count.delivered for count in counts),
-        pending=sum(count.pending for count in counts),
+        pending=sum(lane.activity.pending for lane in lanes.values()),
         dead_lettered=sum(count.dead_lettered for count in counts),
         last_event_time=counters.last_event_time,
     )

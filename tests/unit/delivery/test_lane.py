@@ -1,4 +1,4 @@
-"""When a lane asks the store for more."""
+"""When a lane asks the store for more, and what it shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from builders import config, endpoint, endpoint_of
 from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.lane import FLOW_SECONDS, Lane
-from hookstead.delivery.ports import EndpointKey, LaneState
+from hookstead.delivery.ports import DeliveryStatus, EndpointKey, LaneState
+from hookstead.delivery.reporting import counts_by_status
 from hookstead.resources.kinds import DeliverySpec
 
 MONOTONIC = 100.0
@@ -47,3 +48,12 @@ def test_while_attempts_finish_the_store_is_asked_for_half_of_the_capacity_at_on
 
 def test_what_an_endpoint_that_does_not_answer_cannot_take_stays_in_the_store() -> None:
     assert not _lane(20, under_way=20, finishes=False).wants_claim(now_ms=0, monotonic=MONOTONIC)
+
+
+def test_an_end_that_is_known_before_the_arrival_was_told_shows_nothing_below_zero() -> None:
+    lane = _lane(1, under_way=0, finishes=True)
+    lane.activity.moved(DeliveryStatus.PENDING, DeliveryStatus.DELIVERED)
+    assert lane.activity.summary(lane.state, now_ms=0).pending == 0
+    assert counts_by_status(lane) == {"Pending": 0, "Delivered": 1, "DeadLettered": 0, "Cancelled": 0}
+    lane.activity.added(1)
+    assert lane.activity.counts.pending == 0
