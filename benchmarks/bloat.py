@@ -46,10 +46,10 @@ ORDER BY 2 DESC
 PLAIN = """
 ALTER TABLE hookstead.pending RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold,
   autovacuum_vacuum_cost_delay);
-ALTER TABLE hookstead.claims RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold,
+ALTER TABLE hookstead.journal RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold,
   autovacuum_vacuum_cost_delay);
 """
-HOT = ("pending", "claims", "counts", "hours", "lanes", "numbering", "members", "callers")
+HOT = ("pending", "journal", "tallies", "hours", "lanes", "numbering", "members", "callers")
 
 
 class Work:
