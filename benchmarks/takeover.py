@@ -122,6 +122,7 @@ async def measure(server: PostgresServer, endpoints: int, way: str) -> Found:
         await publish(staying, [event(number, number) for number in moved])
         await received(stamps, set(moved))
         cpu = cpu_seconds(staying.pid) - cpu
+        await asyncio.sleep(1)  # some of its own events, however short the rest was
         beside.cancel()
         await asyncio.gather(leaving)
         with contextlib.suppress(asyncio.CancelledError):
