@@ -83,6 +83,7 @@ def test_the_answer_to_a_change_waits_a_little_less_than_two_seconds_at_most() -
     desk = Desk()
     desk.want(status(), now=0.0, settled=False)
     at = desk.scheduler.next_at(0.0)
+    assert at is not None
     assert at == pytest.approx(1.75)
     assert desk.write(at - 0.01) is None
     assert desk.write(at) is not None
