@@ -102,9 +102,12 @@ class Proxy:
                 return
 
     async def _answers(self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event) -> None:
-        while chunk := await up_reader.read(_CHUNK):
-            if cut.is_set():
-                return
-            writer.write(chunk)
-            await writer.drain()
+        try:
+            while chunk := await up_reader.read(_CHUNK):
+                if cut.is_set():
+                    return
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass  # the server went away with something of ours unread, which resets the connection
         writer.transport.abort()

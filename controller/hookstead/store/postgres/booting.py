@@ -82,7 +82,7 @@ def counted(rows: list[Any]) -> dict[EndpointKey, EndpointCounts]:
 async def _lanes(connection: Any, endpoints: list[int] | None) -> dict[EndpointKey, LaneState]:
     decoder = msgspec.json.Decoder(LaneState)
     rows = await connection.fetch(
-        "SELECT e.name, e.uid, l.state FROM hookstead.lanes l JOIN hookstead.endpoints e ON e.id = l.endpoint_id"
+        "SELECT e.name, e.uid, l.state FROM hookstead.lanes_now l JOIN hookstead.endpoints e ON e.id = l.endpoint_id"
         " WHERE $1::bigint[] IS NULL OR l.endpoint_id = ANY ($1)",
         endpoints,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +34,8 @@ from hookstead.store.postgres.claims import Held
 
 BUCKET_MS: Final = 10_000
 HOUR_MS: Final = 3_600_000
-STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 44))})"
+_LANE_FIELDS: Final = tuple(one.name for one in fields(LaneState))
+STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 45))})"
 
 
 @dataclass(slots=True)
@@ -60,12 +61,14 @@ class Batch:
     _latencies: dict[tuple[int, int], int] = field(default_factory=dict)
     _hours: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     _lanes: dict[EndpointKey, bytes] = field(default_factory=dict)
+    _numbers: dict[EndpointKey, int] = field(default_factory=dict)
+    """Of the endpoints of these attempts."""
 
     def add(self, attempts: Iterable[AttemptRecord], lanes: Mapping[EndpointKey, LaneState]) -> None:
         for attempt in attempts:
             self.numbers.append(self._add(attempt))
         for endpoint, state in lanes.items():
-            self._lanes[endpoint] = msgspec.json.encode(state)
+            self._lanes[endpoint] = msgspec.json.encode(_said(state))
 
     def is_empty(self) -> bool:
         return not self._attempts and not self._lanes
@@ -84,6 +87,7 @@ class Batch:
         )
         following = settled(state, settlement, ended_ms)
         self._now[attempt.delivery_id] = following
+        self._numbers[attempt.endpoint] = state.endpoint_id
         if attempt.trigger is Trigger.MANUAL:
             self._answered.add(attempt.delivery_id)
         died = following.status == DEAD_LETTERED != state.status
@@ -127,6 +131,8 @@ class Batch:
         starts = list(self._tallies.items())
         cells = list(self._latencies.items())
         hours = list(self._hours.items())
+        known = [(self._numbers[key], state) for key, state in self._lanes.items() if key in self._numbers]
+        others = {key: state for key, state in self._lanes.items() if key not in self._numbers}
         return (
             *deliveries,
             *(list(column) for column in attempts),
@@ -140,10 +146,16 @@ class Batch:
             [start for (start, _), _ in cells],
             [index for (_, index), _ in cells],
             [count for _, count in cells],
-            [key.name for key in self._lanes],
-            [key.uid for key in self._lanes],
-            list(self._lanes.values()),
+            [endpoint_id for endpoint_id, _ in known],
+            [key.name for key in others],
+            [key.uid for key in others],
+            [*(state for _, state in known), *others.values()],
         )
+
+
+def _said(state: LaneState) -> dict[str, int | str]:
+    """What is not as it is for a new endpoint: half of it is times that most have not."""
+    return {name: value for name in _LANE_FIELDS if (value := getattr(state, name))}
 
 
 def _row(attempt: AttemptRecord, following: Held) -> tuple[Any, ...]:

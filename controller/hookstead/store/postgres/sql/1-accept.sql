@@ -141,7 +141,7 @@ BEGIN
     starts_ := ARRAY(SELECT x.at - x.at % 10000 FROM unnest(seqs_, at_) AS x (seq, at) WHERE x.seq > 0);
     accepted_ := array_fill(1::bigint, ARRAY[cardinality(starts_)]);
   END IF;
-  INSERT INTO hookstead.journal (owner, made_of, starts, accepted) VALUES (owner_,
+  INSERT INTO hookstead.journal (owner, batch, made_of, starts, accepted) VALUES (owner_, batch_,
     ARRAY(SELECT endpoint_ids_[d.endpoint] FROM unnest(event_, endpoint_) AS d (event, endpoint)
           WHERE seqs_[d.event] > 0), starts_, accepted_);
 END $$;

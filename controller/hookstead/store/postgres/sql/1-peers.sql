@@ -66,6 +66,7 @@ CREATE FUNCTION hookstead.let_go_1(owner_ bigint, slots_ smallint[], terms_ bigi
 LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM hookstead.stay_1(owner_);
+  PERFORM hookstead.fold_1(ARRAY[owner_]);
   UPDATE hookstead.slots s SET owner = NULL
   WHERE s.owner = owner_ AND s.slot = ANY (slots_) AND s.term = terms_[array_position(slots_, s.slot)];
   IF leaving_ THEN

@@ -1,6 +1,7 @@
 -- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change
 -- of a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and
--- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given.
+-- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given. `lane_states_`:
+-- first those of the endpoints in `lanes_`, then those of the endpoints of these names.
 CREATE FUNCTION hookstead.record_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
@@ -12,12 +13,11 @@ CREATE FUNCTION hookstead.record_1(
   hours_ bigint[], hour_endpoints_ bigint[], hour_succeeded_ bigint[], hour_failed_ bigint[], hour_dead_ bigint[],
   starts_ bigint[], delivered_ bigint[], failed_ bigint[], dead_ bigint[],
   latency_starts_ bigint[], classes_ smallint[], tallies_ bigint[],
-  lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
+  lanes_ bigint[], lane_names_ text[], lane_uids_ text[], lane_states_ bytea[]
 ) RETURNS boolean LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-  endpoint_ids_ bigint[];
   ended_of_ bigint[];
   ended_as_ smallint[];
   expected_ bigint;
@@ -82,18 +82,15 @@ BEGIN
       message,
       next, body);
 
-    INSERT INTO hookstead.journal (owner, ended_of, ended_as, hours, hour_endpoints, hour_succeeded, hour_failed,
-      hour_dead, starts, delivered, failed, dead, latency_starts, classes, latencies)
-    VALUES (owner_, ended_of_, ended_as_, hours_, hour_endpoints_, hour_succeeded_, hour_failed_,
-      hour_dead_, starts_, delivered_, failed_, dead_, latency_starts_, classes_, tallies_);
   END IF;
 
   IF cardinality(lane_names_) > 0 THEN
-    endpoint_ids_ := hookstead.endpoint_ids_1(lane_names_, lane_uids_);
-    INSERT INTO hookstead.lanes AS l (endpoint_id, state)
-    SELECT * FROM unnest(endpoint_ids_, lane_states_) ORDER BY 1
-    ON CONFLICT (endpoint_id) DO UPDATE SET state = excluded.state;
+    lanes_ := lanes_ || hookstead.endpoint_ids_1(lane_names_, lane_uids_);
   END IF;
+  INSERT INTO hookstead.journal (owner, batch, ended_of, ended_as, hours, hour_endpoints, hour_succeeded, hour_failed,
+    hour_dead, starts, delivered, failed, dead, latency_starts, classes, latencies, lane_of, lane_states)
+  VALUES (owner_, batch_, ended_of_, ended_as_, hours_, hour_endpoints_, hour_succeeded_, hour_failed_,
+    hour_dead_, starts_, delivered_, failed_, dead_, latency_starts_, classes_, tallies_, lanes_, lane_states_);
   RETURN true;
 END $$;
 
@@ -133,7 +130,7 @@ BEGIN
   RETURN cardinality(of_);
 END $$;
 
--- Adds up what these members' batches did to counters and roll-ups. Whoever dies in between leaves both as they were.
+-- Adds up what these members' batches did to counters, roll-ups and lanes. Whoever dies in between leaves all as it was.
 CREATE FUNCTION hookstead.fold_1(owners_ bigint[]) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -144,6 +141,10 @@ BEGIN
   IF taken_ IS NULL THEN
     RETURN;
   END IF;
+  INSERT INTO hookstead.lanes AS l (endpoint_id, state)
+  SELECT DISTINCT ON (s.of) s.of, s.state FROM unnest(taken_) j, unnest(j.lane_of, j.lane_states) AS s (of, state)
+  ORDER BY s.of, j.batch DESC
+  ON CONFLICT (endpoint_id) DO UPDATE SET state = excluded.state;
   INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
   SELECT m, 0, count(*), count(*) FROM unnest(taken_) j, unnest(j.made_of) m GROUP BY 1 ORDER BY 1
   ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,

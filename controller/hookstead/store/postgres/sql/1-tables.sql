@@ -117,15 +117,17 @@ CREATE INDEX attempts_endpoint ON hookstead.attempts (endpoint_id, seq);
 
 CREATE TABLE hookstead.lanes (endpoint_id bigint PRIMARY KEY, state bytea NOT NULL) WITH (fillfactor = 50);
 
--- What batches did to the counters and roll-ups below, a row for each, until its member adds them up (`fold_1`): changing
--- some dozen counters in place with every batch costs more than the deliveries do. Views put both together.
+-- What batches did to the counters, roll-ups and lanes below, a row for each, until its member adds them up (`fold_1`):
+-- changing some dozen rows in place with every batch costs as much as the deliveries do. Views put both together.
 -- `made_of`: an endpoint for each new delivery; `ended_of` with `ended_as`: one for each pending delivery that ended.
+-- `lane_of` with `lane_states`: where lanes are now. Whoever gives slots away is added up before, so that the lanes of
+-- an endpoint are in one member's rows only, of which the highest `batch` is the last.
 -- Arrays side by side, since one row is cheaper than many; a large one goes aside as it is, uncompressed.
 CREATE TABLE hookstead.journal (
-  owner bigint NOT NULL, made_of bigint[], ended_of bigint[], ended_as smallint[],
+  owner bigint NOT NULL, batch bigint NOT NULL, made_of bigint[], ended_of bigint[], ended_as smallint[],
   hours bigint[], hour_endpoints bigint[], hour_succeeded bigint[], hour_failed bigint[], hour_dead bigint[],
   starts bigint[], accepted bigint[], delivered bigint[], failed bigint[], dead bigint[],
-  latency_starts bigint[], classes smallint[], latencies bigint[]
+  latency_starts bigint[], classes smallint[], latencies bigint[], lane_of bigint[], lane_states bytea[]
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE hookstead.journal
@@ -135,7 +137,14 @@ ALTER TABLE hookstead.journal
   ALTER hour_dead SET STORAGE EXTERNAL, ALTER starts SET STORAGE EXTERNAL, ALTER accepted SET STORAGE EXTERNAL,
   ALTER delivered SET STORAGE EXTERNAL, ALTER failed SET STORAGE EXTERNAL, ALTER dead SET STORAGE EXTERNAL,
   ALTER latency_starts SET STORAGE EXTERNAL, ALTER classes SET STORAGE EXTERNAL,
-  ALTER latencies SET STORAGE EXTERNAL;
+  ALTER latencies SET STORAGE EXTERNAL, ALTER lane_of SET STORAGE EXTERNAL, ALTER lane_states SET STORAGE EXTERNAL;
+
+CREATE VIEW hookstead.lanes_now AS
+SELECT DISTINCT ON (l.endpoint_id) l.endpoint_id, l.state FROM (
+  SELECT endpoint_id, state, 0 AS batch FROM hookstead.lanes
+  UNION ALL
+  SELECT s.of, s.state, j.batch FROM hookstead.journal j, unnest(j.lane_of, j.lane_states) AS s (of, state)
+) l ORDER BY l.endpoint_id, l.batch DESC;
 
 -- What is counted of each endpoint. `side` says who counts: 0 whoever makes deliveries, 1 whoever ends them, 2 retention;
 -- so that they seldom wait for another. A counter is the sum of its sides, and of what the journal has of it.
