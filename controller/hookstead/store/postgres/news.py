@@ -19,6 +19,8 @@ from hookstead.store.postgres.relay import Relay
 CHANNEL: Final = "hookstead"
 EVERYBODY: Final = "*"
 _DEBOUNCE_SECONDS: Final = 0.01
+_GAP_SECONDS: Final = 0.025
+"""Between two hints: each wakes every process on the database, and those that it is for look no more often."""
 _PAUSE_SECONDS: Final = 0.02
 """At least so long from one return of `wait` for a hint to the next: a look costs as much as a few events."""
 _PAUSES: Final = 4
@@ -114,16 +116,17 @@ class News:
         self._heard.set()
         await self._relay.connected(connection)
         used = self._loop.time()
+        told_at = float("-inf")
         while not connection.is_closed():
             await self._rest(min(used + _CHECK_SECONDS, self._relay.due()))
             if self._to_tell:
-                await asyncio.sleep(_DEBOUNCE_SECONDS)
+                await asyncio.sleep(max(_DEBOUNCE_SECONDS, told_at + _GAP_SECONDS - self._loop.time()))
                 told, self._to_tell = self._to_tell, set()
                 # Before the hint: what somebody does upon it is told behind what it is about.
                 await self._relay.work(connection, at_once=True)
                 whom = EVERYBODY if EVERYBODY in told or len(told) > _NAMED else ",".join(sorted(told))
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, whom)
-                used = self._loop.time()
+                used = told_at = self._loop.time()
             if self._relay.due() <= self._loop.time():
                 await self._relay.work(connection)
                 used = self._loop.time()
