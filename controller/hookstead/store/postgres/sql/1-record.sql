@@ -133,47 +133,48 @@ END $$;
 -- Adds up what these members' batches did to counters, roll-ups and lanes. Whoever dies in between leaves all as it was.
 CREATE FUNCTION hookstead.fold_1(owners_ bigint[]) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-  taken_ hookstead.journal[];
 BEGIN
-  WITH taken AS (DELETE FROM hookstead.journal j WHERE j.owner = ANY (owners_) RETURNING j)
-  SELECT array_agg(t.j) INTO taken_ FROM taken t;
-  IF taken_ IS NULL THEN
-    RETURN;
-  END IF;
-  INSERT INTO hookstead.lanes AS l (endpoint_id, state)
-  SELECT DISTINCT ON (s.of) s.of, s.state FROM unnest(taken_) j, unnest(j.lane_of, j.lane_states) AS s (of, state)
-  ORDER BY s.of, j.batch DESC
-  ON CONFLICT (endpoint_id) DO UPDATE SET state = excluded.state;
-  INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
-  SELECT m, 0, count(*), count(*) FROM unnest(taken_) j, unnest(j.made_of) m GROUP BY 1 ORDER BY 1
-  ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
-    pending = c.pending + excluded.pending;
-  INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, delivered, dead_lettered, cancelled)
-  SELECT e.of, 1, -count(*), count(*) FILTER (WHERE e.as_ = 1), count(*) FILTER (WHERE e.as_ = 2),
-    count(*) FILTER (WHERE e.as_ = 3)
-  FROM unnest(taken_) j, unnest(j.ended_of, j.ended_as) AS e (of, as_) GROUP BY 1 ORDER BY 1
-  ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
-    delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
-    cancelled = c.cancelled + excluded.cancelled;
-  INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
-  SELECT h.hour, h.endpoint_id, sum(h.succeeded), sum(h.failed), sum(h.dead)
-  FROM unnest(taken_) j, unnest(j.hours, j.hour_endpoints, j.hour_succeeded, j.hour_failed, j.hour_dead)
-    AS h (hour, endpoint_id, succeeded, failed, dead) GROUP BY 1, 2 ORDER BY 1, 2
-  ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
-    failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered;
-  INSERT INTO hookstead.buckets AS b (start_ms, part, accepted, delivered, failed, dead_lettered)
-  SELECT s.start_ms, j.owner % 64, coalesce(sum(s.accepted), 0), coalesce(sum(s.delivered), 0),
-    coalesce(sum(s.failed), 0), coalesce(sum(s.dead), 0)
-  FROM unnest(taken_) j, unnest(j.starts, j.accepted, j.delivered, j.failed, j.dead)
-    AS s (start_ms, accepted, delivered, failed, dead)
-  GROUP BY 1, 2 ORDER BY 1, 2
-  ON CONFLICT (start_ms, part) DO UPDATE SET accepted = b.accepted + excluded.accepted,
-    delivered = b.delivered + excluded.delivered, failed = b.failed + excluded.failed,
-    dead_lettered = b.dead_lettered + excluded.dead_lettered;
+  WITH taken AS (
+    DELETE FROM hookstead.journal j WHERE j.owner = ANY (owners_) RETURNING j.*
+  ), made AS (
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, accepted, pending)
+    SELECT m, 0, count(*), count(*) FROM taken j, unnest(j.made_of) m GROUP BY 1 ORDER BY 1
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET accepted = c.accepted + excluded.accepted,
+      pending = c.pending + excluded.pending
+  ), ended AS (
+    INSERT INTO hookstead.tallies AS c (endpoint_id, side, pending, delivered, dead_lettered, cancelled)
+    SELECT e.of, 1, -count(*), count(*) FILTER (WHERE e.as_ = 1), count(*) FILTER (WHERE e.as_ = 2),
+      count(*) FILTER (WHERE e.as_ = 3)
+    FROM taken j, unnest(j.ended_of, j.ended_as) AS e (of, as_) GROUP BY 1 ORDER BY 1
+    ON CONFLICT (endpoint_id, side) DO UPDATE SET pending = c.pending + excluded.pending,
+      delivered = c.delivered + excluded.delivered, dead_lettered = c.dead_lettered + excluded.dead_lettered,
+      cancelled = c.cancelled + excluded.cancelled
+  ), lanes AS (
+    INSERT INTO hookstead.lanes AS l (endpoint_id, state)
+    SELECT DISTINCT ON (s.of) s.of, s.state FROM taken j, unnest(j.lane_of, j.lane_states) AS s (of, state)
+    ORDER BY s.of, j.batch DESC
+    ON CONFLICT (endpoint_id) DO UPDATE SET state = excluded.state
+  ), hours AS (
+    INSERT INTO hookstead.hours AS o (hour, endpoint_id, succeeded, failed, dead_lettered)
+    SELECT h.hour, h.endpoint_id, sum(h.succeeded), sum(h.failed), sum(h.dead)
+    FROM taken j, unnest(j.hours, j.hour_endpoints, j.hour_succeeded, j.hour_failed, j.hour_dead)
+      AS h (hour, endpoint_id, succeeded, failed, dead) GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (hour, endpoint_id) DO UPDATE SET succeeded = o.succeeded + excluded.succeeded,
+      failed = o.failed + excluded.failed, dead_lettered = o.dead_lettered + excluded.dead_lettered
+  ), buckets AS (
+    INSERT INTO hookstead.buckets AS b (start_ms, part, accepted, delivered, failed, dead_lettered)
+    SELECT s.start_ms, j.owner % 64, coalesce(sum(s.accepted), 0), coalesce(sum(s.delivered), 0),
+      coalesce(sum(s.failed), 0), coalesce(sum(s.dead), 0)
+    FROM taken j, unnest(j.starts, j.accepted, j.delivered, j.failed, j.dead)
+      AS s (start_ms, accepted, delivered, failed, dead)
+    GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (start_ms, part) DO UPDATE SET accepted = b.accepted + excluded.accepted,
+      delivered = b.delivered + excluded.delivered, failed = b.failed + excluded.failed,
+      dead_lettered = b.dead_lettered + excluded.dead_lettered
+  )
   INSERT INTO hookstead.latencies AS l (start_ms, part, class, count)
   SELECT s.start_ms, j.owner % 64, s.class, sum(s.count)
-  FROM unnest(taken_) j, unnest(j.latency_starts, j.classes, j.latencies) AS s (start_ms, class, count)
+  FROM taken j, unnest(j.latency_starts, j.classes, j.latencies) AS s (start_ms, class, count)
   GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
   ON CONFLICT (start_ms, part, class) DO UPDATE SET count = l.count + excluded.count;
 END $$;
