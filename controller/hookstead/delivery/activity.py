@@ -107,8 +107,9 @@ class LaneActivity:
         )
 
     def recent_deliveries(self) -> tuple[RecentDelivery, ...]:
-        """Newest first."""
-        return tuple(_recent(attempt) for attempt in reversed(self.recent))
+        """Newest first, by the time that is shown; they were recorded in the order of their ends."""
+        by_time = sorted(self.recent, key=lambda attempt: attempt.started_ms)
+        return tuple(_recent(attempt) for attempt in reversed(by_time))
 
 
 _FIELD: Final = {

@@ -7,7 +7,7 @@ import pytest
 from builders import config, endpoint, endpoint_of
 from hookstead.delivery.activity import LaneActivity
 from hookstead.delivery.lane import FLOW_SECONDS, Lane
-from hookstead.delivery.ports import DeliveryStatus, EndpointKey, LaneState
+from hookstead.delivery.ports import DeliveryStatus, EndpointKey, LaneState, RecentAttempt
 from hookstead.delivery.reporting import counts_by_status
 from hookstead.resources.kinds import DeliverySpec
 
@@ -57,3 +57,24 @@ def test_an_end_that_is_known_before_the_arrival_was_told_shows_nothing_below_ze
     assert counts_by_status(lane) == {"Pending": 0, "Delivered": 1, "DeadLettered": 0, "Cancelled": 0}
     lane.activity.added(1)
     assert lane.activity.counts.pending == 0
+
+
+def test_recent_deliveries_are_newest_first_by_the_time_that_they_show() -> None:
+    lane = _lane(2, under_way=0, finishes=True)
+    for name, started_ms in (("quick", 1_001), ("slow", 1_000), ("later", 1_001)):
+        lane.activity.attempted(
+            RecentAttempt(
+                delivery_id=name,
+                event_type="t",
+                started_ms=started_ms,
+                number=1,
+                succeeded=True,
+                status_code=204,
+                duration_ms=1,
+                message="",
+                next_attempt_ms=None,
+            ),
+            status=DeliveryStatus.DELIVERED,
+            now_ms=2_000,
+        )
+    assert [one.id for one in lane.activity.recent_deliveries()] == ["later", "quick", "slow"]
