@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.processes import Answer, until
+from contract.processes import Answer, ask, until
 
 if TYPE_CHECKING:
     from contract.site import Site
@@ -308,6 +308,15 @@ def test_healthy_follows_the_attempts(busy: Site, site: Site) -> None:
     assert site.status("new")["recentDeliveries"] == []
 
 
+def everywhere_counted(site: Site, path: str, count: int) -> None:
+    """Wait until every gateway tells of so many events."""
+
+    def counted() -> bool:
+        return all(ask(one, "GET", path).json["activity"]["accepted"] == count for one in site.dev.addresses)
+
+    until(counted, what=f"{count} events at {path}")
+
+
 def test_the_environment_channels_and_types_have_the_same_form(busy: Site) -> None:
     environment = busy.dev.get("/v1/environment")
     assert environment.keys() >= {
@@ -324,6 +333,9 @@ def test_the_environment_channels_and_types_have_the_same_form(busy: Site) -> No
     assert environment["gateway"].keys() >= {"replicas", "programmedReplicas", "version"}
     assert environment["config"]["hash"]
     assert environment["config"]["sizeBytes"] > 100
+    # Gateways exchange such counts every second.
+    everywhere_counted(busy, f"/v1/channels/{busy.name('c')}", 4)
+    everywhere_counted(busy, f"/v1/event-types/{busy.name('t0')}", 6)
     channel = busy.dev.get(f"/v1/channels/{busy.name('c')}")
     assert channel.keys() >= {"name", "conditions", "observedGeneration", "endpoints", "activity"}
     kind = busy.dev.get(f"/v1/event-types/{busy.name('t0')}")
