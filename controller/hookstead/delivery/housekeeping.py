@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +18,11 @@ log = logging.getLogger(__name__)
 
 RECOUNT_SECONDS: Final = 0.05
 """How long several reasons to count again wait for each other."""
+OFTEN_SECONDS: Final = 1.0
+SELDOM_SECONDS: Final = 5.0
+"""How old counts may be that another process's work changed: a look may tell of it late."""
+_COUNTING_SHARE: Final = 1 / 500
+"""Of the time; between the two."""
 _CLOCK_BLOB: Final = "wall-clock"
 """Milliseconds that the wall clock has shown: one that shows less at the next start went back."""
 _COUNTERS_BLOB: Final = "event-counters"
@@ -103,15 +109,22 @@ class Housekeeping:
             self._dispatcher.resync()
 
     async def _recount(self) -> None:
-        """Take the counts from the store soon after the engine could not tell them by itself."""
+        """Take the counts from the store soon after the engine could not tell them by itself; among others, anyway."""
+        pause = None if self._alone else OFTEN_SECONDS
         while True:
-            await self._dispatcher.recount.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._dispatcher.recount.wait()
             await asyncio.sleep(RECOUNT_SECONDS)
             self._dispatcher.recount.clear()
+            began = self._clock.monotonic()
             try:
                 await self.refresh_counts()
             except StoreError as error:
                 log.warning("not counted yet", extra={"action": "recount_failed", "error": str(error)})
+            if pause is not None:
+                took = self._clock.monotonic() - began
+                pause = min(max(took / _COUNTING_SHARE, OFTEN_SECONDS), SELDOM_SECONDS)
 
     async def refresh_counts(self) -> None:
         """Show what the store counts. Raises StoreError."""

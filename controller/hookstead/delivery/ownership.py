@@ -29,8 +29,6 @@ LET_GO_SECONDS: Final = 0.05
 """Between two looks at whether something that is to be let go is still under way."""
 SHARE_SECONDS: Final = 1.0
 """How often the events that were counted are exchanged."""
-RECOUNT_SECONDS: Final = 5.0
-"""How old the counts of deliveries may be that another process's work changed."""
 SLOTS_AT_ONCE: Final = 16
 """Of ten thousand endpoints these have some 600, which hold the event loop for some 50 ms."""
 FRESH_SECONDS: Final = 1.0
@@ -70,7 +68,6 @@ class Ownership:
         self._looked_at = float("-inf")
         """When the last whole look began."""
         self._shared_at = float("-inf")
-        self._recounted_at = float("-inf")
         self._settled_at = float("-inf")
         self._read_at: dict[int, float] = {}
         self._reading = asyncio.Lock()
@@ -158,9 +155,6 @@ class Ownership:
         await self._take(look.owned - self._lanes.held - self._leaving)
         if self._clock.monotonic() - self._settled_at > LOOK_SECONDS:
             await self._settle()
-        if self._clock.monotonic() - self._recounted_at > RECOUNT_SECONDS:
-            self._recounted_at = self._clock.monotonic()
-            self._dispatcher.recount.set()
         if self._clock.monotonic() - self._shared_at > SHARE_SECONDS:
             self._shared_at = self._clock.monotonic()
             await self._share()
