@@ -402,10 +402,10 @@ class Gateway(Program):
         def listens() -> bool:
             assert self.running, f"hookstead gateway ended:\n{self.log}"
             found = dict(_LISTENS.findall(self.log))
-            if not {"public", "admin"} <= found.keys():
+            if not {"public", "admin", "internal"} <= found.keys():
                 return False
             self._addresses, self._admin_addresses = [found["public"]], [found["admin"]]
-            self.internal_address = found.get("internal", "")
+            self.internal_address = found["internal"]
             return True
 
         until(listens, what="the addresses of hookstead gateway", seconds=START_SECONDS)
