@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import http.client
 import itertools
 import json
@@ -279,7 +280,7 @@ class Program:
 _numbers: Final = itertools.count()
 
 
-class Environment(Program):
+class Environment(Program, abc.ABC):
     """An environment that is served from a folder of manifests under `home`. What it needs to be served again, by
     `again`, outlives it."""
 
@@ -289,9 +290,9 @@ class Environment(Program):
         self.folder: Final = home / "manifests"
         self.state: Final = home / "state"
 
+    @abc.abstractmethod
     def again(self) -> Environment:
         """Served once more, by new processes, now that this run has ended."""
-        raise NotImplementedError
 
     def write(self, name: str, *objects: dict[str, Any]) -> Path:
         """A file of manifests (JSON documents are YAML)."""

@@ -184,14 +184,16 @@ async def test_a_read_is_simply_tried_once_more(store: PostgresStore, proxy: Pro
     assert proxy.made == 2
 
 
+async def impatient(proxy: Proxy, name: str) -> PostgresStore:
+    """A store that soon gives up on a database that is away."""
+    url = f"postgresql://hookstead@127.0.0.1:{proxy.port}/{name}"
+    return await open_postgres(url, clock=StoppedClock(), settings=Settings(readers=1, retry_seconds=0.3))
+
+
 async def test_a_database_that_stays_away_is_said_to_be_and_what_was_claimed_comes_back(
     proxy: Proxy, databases: Databases, name: str
 ) -> None:
-    store = await open_postgres(
-        f"postgresql://hookstead@127.0.0.1:{proxy.port}/{name}",
-        clock=StoppedClock(),
-        settings=Settings(readers=1, retry_seconds=0.3),
-    )
+    store = await impatient(proxy, name)
     lost = event(A, claimed=True)
     await store.accept([event(B)])
     proxy.closed_door = True
@@ -209,11 +211,7 @@ async def test_a_database_that_stays_away_is_said_to_be_and_what_was_claimed_com
 async def test_while_nobody_answers_only_the_first_batch_waits_for_the_database(
     proxy: Proxy, databases: Databases, name: str
 ) -> None:
-    store = await open_postgres(
-        f"postgresql://hookstead@127.0.0.1:{proxy.port}/{name}",
-        clock=StoppedClock(),
-        settings=Settings(readers=1, retry_seconds=0.3),
-    )
+    store = await impatient(proxy, name)
     await store.accept([event(B)])
     tries: list[float] = []
     fetch = store._writer.link.fetch

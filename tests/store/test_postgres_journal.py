@@ -9,13 +9,14 @@ import asyncpg
 import pytest
 
 from hookstead.config.model import RetentionPolicy
-from hookstead.delivery.ports import EndpointCounts, EndpointWindow
+from hookstead.delivery.ports import EndpointCounts, EndpointKey, EndpointWindow, LaneState, slot_of
 from hookstead.store.postgres import writer
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
 from hookstead.store.postgres.store import PostgresStore
 from store.postgres_fixtures import Databases
 from store.samples import DEAD, NOW, A, B, StoppedClock, attempt, delivery_id, event
+from store.slots import shared_out
 
 SETTINGS = Settings(readers=1, database_clock=False)
 JOURNAL = "SELECT count(*) FROM hookstead.journal"
@@ -112,4 +113,24 @@ async def test_a_claim_that_a_cancellation_kept_for_one_that_is_gone_is_void_wit
     assert [row["seq"] for row in await connection.fetch("SELECT seq FROM hookstead.claims")] == [1]
     await connection.close()
     await store.close()
+    await databases.recycle(name)
+
+
+async def test_of_two_members_states_of_a_lane_the_later_one_stays_in_whatever_order(databases: Databases) -> None:
+    name = await databases.create()
+    first, second = await opened(databases, name), await opened(databases, name)
+    looks = await shared_out(first, second)
+    key = next(one for one in (EndpointKey(f"e{n}", "u") for n in range(5000)) if slot_of(one) in looks[0].owned)
+    await first.record([], {key: LaneState(last_attempt_ms=1)})
+    await first.record([], {key: LaneState(last_attempt_ms=2)})
+    assert (await second.boot(recent_limit=1)).lanes[key] == LaneState(last_attempt_ms=2), "before it is added up"
+    await first.peers.let_go([slot_of(key)])
+    await second.record([], {key: LaneState(last_attempt_ms=3, gone_ms=3)})
+    connection = await asyncpg.connect(databases.url(name))
+    for store in (second, first):
+        await connection.execute("SELECT hookstead.fold_1(ARRAY[$1::bigint])", store._membership.owner)
+    assert (await second.boot(recent_limit=1)).lanes[key] == LaneState(last_attempt_ms=3, gone_ms=3)
+    await connection.close()
+    await first.close()
+    await second.close()
     await databases.recycle(name)

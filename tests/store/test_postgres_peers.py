@@ -284,6 +284,25 @@ async def test_whoever_has_something_to_do_hears_of_it(cluster: Cluster) -> None
     await second.peers.news(timeout_seconds=60)
 
 
+async def test_a_hint_of_deliveries_asks_for_no_whole_look_and_such_a_look_tells_of_them_alone(
+    cluster: Cluster,
+) -> None:
+    first, second = await cluster.open(), await cluster.open()
+    look, others = await shared_out(first, second)
+    for store in (first, second):
+        await store.peers.news(timeout_seconds=0)
+    theirs = owned_by(look, other=True)
+    assert await heard(second, lambda: first.accept([event(theirs)]))
+    while await second.peers.news(timeout_seconds=0.05):  # what else was told comes to an end
+        await first.accept([event(theirs)])
+    await first.peers.let_go([slot_of(owned_by(look))])
+    assert await second.peers.news(timeout_seconds=60), "slots changed hands"
+    found = await second.peers.look(whole=False)
+    assert set(found.arrivals) == {theirs}
+    assert found.owned == others.owned, "what is free is taken by a whole look"
+    assert (await second.peers.look()).owned > others.owned
+
+
 async def test_the_listener_comes_back_after_its_connection_broke(cluster: Cluster) -> None:
     first, second = await cluster.open(), await cluster.open()
     await shared_out(first, second)

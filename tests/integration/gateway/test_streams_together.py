@@ -210,7 +210,7 @@ async def test_after_a_connection_broke_readers_hear_that_and_what_happens_then(
             await databases.server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hookstead news'"
             )
-            await reader.until(lambda: len(reader.of("missed")) >= lost, what="that something may be missing")  # noqa: B023
+            await reader.until(lambda: len(reader.of("missed")) >= lost, what="that something may be missing")  # noqa: B023 - done with before the next round
         assert reader.of("missed") == [{"count": None}] * 2
         del reader.seen[:]
         events = await publish_at(second)
