@@ -65,7 +65,8 @@ class Listeners:
     """Whom a link tells. All are called on the event loop and must be quick.
 
     `changed`: what a gateway runs, or whether it answers, is different now. `reported`: a report came in.
-    `superseded`: a gateway refused our epoch for this newer one. `refused`: it did not take our token.
+    `superseded`: a gateway refused our epoch for this newer one. `refused`: it did not take our token, or we did not
+    take its certificate, so that the internal Secret may be another by now.
     """
 
     changed: Callable[[], None]
@@ -172,6 +173,8 @@ class Gateways:
         except TimeoutError as error:
             raise GatewayProblem(f"no answer within {seconds:.0f} s.") from error
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, aiohttp.ClientSSLError):
+                self._listeners.refused()
             raise GatewayProblem(f"{_reason(error)}.") from error
         return status, answer
 

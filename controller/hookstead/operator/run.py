@@ -50,7 +50,8 @@ HEAD_START_SECONDS: Final = 5.0
 HEAD_START_OBJECTS: Final = 1000.0
 """A second of head start for so many objects."""
 CREDENTIALS_SECONDS: Final = 30.0
-REFUSED_SECONDS: Final = 1.0
+REFUSED_SECONDS: Final = 0.3
+"""Between two looks at the internal Secret: well within the time after which a gateway counts as unavailable."""
 CONFLICT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
