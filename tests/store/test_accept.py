@@ -113,6 +113,24 @@ async def test_a_caller_id_is_free_again_long_after(store: Store) -> None:
     assert await store.accept([again]) == [Accepted(again.id, 0)]
 
 
+async def test_caller_ids_are_forgotten_a_few_at_a_time_and_none_before_its_day(store: Store) -> None:
+    days = {day: [f"{day}-{number}" for number in range(7)] for day in range(3)}
+    for day, names in days.items():
+        await store.accept([event(caller=name, at=NOW + day * DAY) for name in names[:4]])
+        # Some of these are known already, in between.
+        await store.accept([event(caller=name, at=NOW + day * DAY) for name in [*names[2:], names[0]]])
+    now, more = NOW + 3 * DAY - 1, True
+    for _ in range(50):
+        more = await store.expire(RetentionPolicy(), now_ms=now, limit=3)
+        if not more:
+            break
+    assert not more
+    assert await store.check() == []
+    for day, names in days.items():
+        answers = await store.accept([event(caller=name, at=now) for name in names])
+        assert {type(one) for one in answers} == {Duplicate if day == 2 else Accepted}
+
+
 async def test_what_was_accepted_is_there_after_a_restart(host: Host) -> None:
     store = await host.open()
     given = [event(A, B, claimed=True) for _ in range(30)]

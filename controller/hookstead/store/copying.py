@@ -37,7 +37,23 @@ _STATEMENT_SECONDS: Final = 3600.0
 _LOCK_MS: Final = 10_000
 _DAY_NUMBERS: Final = range(14_000, 100_000)
 """From 2008 to 2243: rows of a clock that was further off go to the partition of the rest."""
-_EMPTY: Final = ("endpoints", "events", "callers", "pending", "ended", "requests", "attempts", "replays")
+_CALLER_BATCHES: Final = """
+INSERT INTO hookstead.caller_batches (last_seq, keys)
+SELECT max(event_seq), array_agg(key)
+FROM (SELECT key, event_seq, row_number() OVER (ORDER BY event_seq) / 1000 AS batch FROM hookstead.callers) c
+GROUP BY batch
+"""
+_EMPTY: Final = (
+    "endpoints",
+    "events",
+    "callers",
+    "caller_batches",
+    "pending",
+    "ended",
+    "requests",
+    "attempts",
+    "replays",
+)
 _SAME: Final = {
     **{name: (name,) for name in ("endpoints", "events", "callers", "attempts", "replays", "lanes", "blobs")},
     "deliveries": ("pending", "ended"),
@@ -221,6 +237,7 @@ class _Copy:
                 f"SELECT setval(pg_get_serial_sequence('hookstead.{table}', 'id'), max(id)) FROM hookstead.{table}"  # noqa: S608 - a name of ours
                 " HAVING max(id) IS NOT NULL"
             )
+        await connection.execute(_CALLER_BATCHES)
         if attempts:
             await connection.execute("SELECT setval('hookstead.attempt_numbers', $1::bigint)", attempts)
 

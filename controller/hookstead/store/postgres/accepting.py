@@ -15,17 +15,17 @@ from hookstead.store.postgres.link import Row
 Outcome = Accepted | Duplicate | Clash
 
 STATEMENT: Final = (
-    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids FROM hookstead.accept_1("  # noqa: S608 - numbers
-    + ", ".join(f"${place}" for place in range(1, 28))
+    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids, forgotten FROM hookstead.accept_1("  # noqa: S608 - numbers
+    + ", ".join(f"${place}" for place in range(1, 30))
     + ")"
 )
 RECALL: Final = """
 SELECT NULL::integer AS n, NULL::bigint AS seq, NULL::bytea AS event_id, NULL::bytea AS digest,
   NULL::integer AS endpoints,
   (SELECT array_agg(e.id ORDER BY x.n) FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS x (name, uid, n)
-   JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid) AS endpoint_ids
+   JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid) AS endpoint_ids, NULL::bigint AS forgotten
 UNION ALL
-SELECT x.n::integer, e.seq, c.event_id, c.digest, c.endpoints, NULL
+SELECT x.n::integer, e.seq, c.event_id, c.digest, c.endpoints, NULL, NULL
 FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS x (id, key, n)
 LEFT JOIN hookstead.events e ON e.id = x.id LEFT JOIN hookstead.callers c ON c.key = x.key AND e.seq IS NULL
 """
@@ -55,9 +55,27 @@ def pack(event: NewEvent) -> Packed:
 
 
 @dataclass(slots=True)
+class EndpointNumbers:
+    """The database's numbers of endpoints, as far as they were told. They hold until some are forgotten there."""
+
+    forgotten: int = -1
+    _known: dict[EndpointKey, int] = field(default_factory=dict)
+
+    def of(self, endpoints: Iterable[EndpointKey]) -> list[int | None]:
+        return [self._known.get(key) for key in endpoints]
+
+    def learn(self, told: Iterable[tuple[EndpointKey, int]], *, forgotten: int) -> None:
+        if forgotten != self.forgotten:
+            self._known.clear()
+            self.forgotten = forgotten
+        self._known.update(told)
+
+
+@dataclass(slots=True)
 class Batch:
     """Events of one statement. A caller's id is sent once; who follows with it is judged by what the first became."""
 
+    numbers: EndpointNumbers
     events: list[Packed] = field(default_factory=list)
     _sent: list[Packed] = field(default_factory=list)
     _first: dict[bytes, int] = field(default_factory=dict)
@@ -116,6 +134,8 @@ class Batch:
         return (
             [key.name for key in endpoints],
             [key.uid for key in endpoints],
+            self.numbers.of(endpoints),
+            self.numbers.forgotten,
             [row[0] for row in rows],
             [row[1] for row in rows],
             [row[2] for row in rows],
@@ -134,7 +154,9 @@ class Batch:
 
     def answered(self, rows: Sequence[Row]) -> None:
         """Fill in `outcomes`, one for each event, and `held`, what was accepted as claimed."""
-        [(number, endpoint_ids)] = [(row[1], row[5]) for row in rows if row[0] is None]
+        [(number, endpoint_ids, forgotten)] = [(row[1], row[5], row[6]) for row in rows if row[0] is None]
+        if forgotten is not None:
+            self.numbers.learn(zip(self._endpoints, endpoint_ids, strict=True), forgotten=forgotten)
         by_place = {row[0] - 1: tuple(row)[1:5] for row in rows if row[0] is not None}
         if number is not None:
             for place, one in enumerate(self._sent):

@@ -50,6 +50,9 @@ _NONE_OF: Final[dict[str, str]] = {
     + " ON d.seq = q.seq WHERE d.seq IS NULL",
     "{} claims without a member": "SELECT count(*) FROM hookstead.claims c"
     " WHERE NOT EXISTS (SELECT FROM hookstead.members m WHERE m.owner = c.owner)",
+    "{} callers' ids that are not to be forgotten, or were": "SELECT count(*) FROM hookstead.callers c"
+    " FULL JOIN (SELECT unnest(keys) AS key FROM hookstead.caller_batches) b ON b.key = c.key"
+    " WHERE b.key IS NULL OR c.key IS NULL",
     "{} deliveries with attempts beyond their attempt count": _OF_ALL  # noqa: S608 - a text of ours
     + " JOIN (SELECT delivery_seq, max(number) AS number FROM hookstead.attempts GROUP BY 1) a"
     " ON a.delivery_seq = d.seq WHERE d.attempt_count < a.number",

@@ -35,7 +35,7 @@ from hookstead.store.postgres.claims import Held
 BUCKET_MS: Final = 10_000
 HOUR_MS: Final = 3_600_000
 _LANE_FIELDS: Final = tuple(one.name for one in fields(LaneState))
-STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 45))})"
+STATEMENT: Final = f"SELECT hookstead.record_1({', '.join(f'${place}' for place in range(1, 47))})"
 
 
 @dataclass(slots=True)
@@ -112,6 +112,7 @@ class Batch:
         names = sorted(self._now, key=lambda name: self.states[name].seq)
         before = [self.states[name] for name in names]
         after = [self._now[name] for name in names]
+        ended = [pair for pair in zip(before, after, strict=True) if pair[0].status == PENDING != pair[1].status]
         deliveries = (
             [held.seq for held in before],
             [held.status for held in before],
@@ -126,6 +127,8 @@ class Batch:
             [held.next_attempt_ms for held in after],
             [held.completed_ms for held in after],
             [name in self._answered for name in names],
+            [was.endpoint_id for was, _ in ended],
+            [now.status for _, now in ended],
         )
         attempts = zip(*self._attempts, strict=True) if self._attempts else [()] * 12
         starts = list(self._tallies.items())

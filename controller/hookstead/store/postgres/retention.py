@@ -292,13 +292,25 @@ async def _sweep_events(step: Step, ages: Ages) -> bool:
 
 
 async def _forget_callers(step: Step, ages: Ages) -> bool:
-    gone = await step.deleted(
-        "DELETE FROM hookstead.callers WHERE key IN (SELECT key FROM hookstead.callers WHERE event_seq < $1"
-        " ORDER BY event_seq LIMIT $2)",
-        max(ages.now - CALLER_IDS_KEPT_MS, 0) << TIME_BITS,
+    """The oldest batches whole, as many as have about the limit of keys."""
+    bound = max(ages.now - CALLER_IDS_KEPT_MS, 0) << TIME_BITS
+    found = await step.connection.fetch(
+        "SELECT ctid, cardinality(keys) FROM hookstead.caller_batches WHERE last_seq < $1 ORDER BY last_seq LIMIT $2",
+        bound,
         step.limit,
     )
-    return gone == step.limit
+    taken, keys = [], 0
+    for place, count in found:
+        if keys >= step.limit:
+            break
+        taken.append(place)
+        keys += count
+    await step.connection.execute(
+        "WITH old AS (DELETE FROM hookstead.caller_batches WHERE ctid = ANY ($1) RETURNING keys)"
+        " DELETE FROM hookstead.callers c USING old, unnest(old.keys) AS k (key) WHERE c.key = k.key",
+        taken,
+    )
+    return bool(taken) and (len(taken) < len(found) or len(found) == step.limit)
 
 
 async def _trim_rollups(step: Step, ages: Ages) -> bool:
@@ -341,7 +353,7 @@ async def _forget_endpoints(step: Step, ages: Ages) -> bool:
     """
     if not await step.connection.fetch(_FORGOTTEN, 1):
         return False
-    await step.connection.execute("SELECT FROM hookstead.numbering FOR UPDATE")
+    await step.connection.execute("UPDATE hookstead.numbering SET forgotten = forgotten + 1")
     found = await step.connection.fetch(_FORGOTTEN, step.limit)
     numbers = [row[0] for row in found]
     if numbers:

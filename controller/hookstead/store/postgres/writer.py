@@ -59,6 +59,7 @@ class Writer:
         self._owner = membership.owner
         self._claims = claims
         self._owed: list[int] = []
+        self._numbers = accepting.EndpointNumbers()
         self._health = health
         self._group_rows = settings.group_rows
         self._folding: asyncio.TimerHandle | None = None
@@ -176,7 +177,7 @@ class Writer:
         await self._write(batch[middle:], write)
 
     async def _accept(self, requests: list[Accepting]) -> list[list[accepting.Outcome]]:
-        batch = accepting.Batch()
+        batch = accepting.Batch(self._numbers)
         for request in requests:
             batch.add(request.events)
         rows = await self.commits.fetch(accepting.STATEMENT, *batch.arguments())

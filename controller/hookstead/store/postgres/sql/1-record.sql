@@ -1,12 +1,12 @@
 -- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change
 -- of a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and
--- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given. `lane_states_`:
--- first those of the endpoints in `lanes_`, then those of the endpoints of these names.
+-- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given. `ended_of_` with
+-- `ended_as_`: the endpoint and the end of each that was pending and is no longer. `lane_states_`: first those of the endpoints in `lanes_`, then those of the endpoints of these names.
 CREATE FUNCTION hookstead.record_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
   becomes_ smallint[], reasons_ smallint[], counts_ integer[], positions_ integer[], nexts_ bigint[], ends_ bigint[],
-  answered_ boolean[],
+  answered_ boolean[], ended_of_ bigint[], ended_as_ smallint[],
   delivery_ bigint[], endpoint_ bigint[], number_ integer[], started_ bigint[], duration_ bigint[], trigger_
   smallint[], succeeded_ boolean[],
   status_code_ integer[], error_ smallint[], message_ text[], next_ bigint[], body_ bytea[],
@@ -18,10 +18,10 @@ CREATE FUNCTION hookstead.record_1(
 SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-  ended_of_ bigint[];
-  ended_as_ smallint[];
   expected_ bigint;
   changed_ bigint := 0;
+  gone_ bigint;
+  numbers_ bigint[];
 BEGIN
   PERFORM hookstead.durable_1();
   IF NOT hookstead.fence_1(owner_, batch_, lease_) THEN
@@ -54,13 +54,12 @@ BEGIN
         AND p.schedule_position = i.stood AND p.next_attempt_ms = i.due
       RETURNING p.seq, p.id, p.event_seq, p.endpoint_id, p.type, i.becomes, i.reason, i.count, i.position,
         p.payload_format, p.origin, p.in_order, p.created_ms, i.end_ms, p.replay_id
-    ), put AS (
-      INSERT INTO hookstead.ended (seq, id, event_seq, endpoint_id, type, status, cancel_reason, attempt_count,
-        schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
-      SELECT * FROM gone
     )
-    SELECT array_agg(g.endpoint_id), array_agg(g.becomes) INTO ended_of_, ended_as_ FROM gone g;
-    IF changed_ + coalesce(cardinality(ended_of_), 0) <> expected_ THEN
+    INSERT INTO hookstead.ended (seq, id, event_seq, endpoint_id, type, status, cancel_reason, attempt_count,
+      schedule_position, payload_format, origin, in_order, created_ms, completed_ms, replay_id)
+    SELECT * FROM gone;
+    GET DIAGNOSTICS gone_ = ROW_COUNT;
+    IF changed_ + gone_ <> expected_ THEN
       RAISE EXCEPTION 'a delivery has changed' USING ERRCODE = 'HS002';
     END IF;
 
@@ -72,16 +71,17 @@ BEGIN
       DELETE FROM hookstead.claims k WHERE k.seq = ANY (seqs_) AND k.owner = owner_;
     END IF;
 
+    numbers_ := ARRAY(SELECT nextval('hookstead.attempt_numbers')
+                      FROM generate_series(0, (cardinality(delivery_) - 1) / 1024));
     INSERT INTO hookstead.attempts (seq, delivery_seq, endpoint_id, number, started_ms, ended_ms, duration_ms, trigger,
       succeeded, status_code, error, message, next_attempt_ms, response_body)
-    SELECT nextval('hookstead.attempt_numbers'), i.delivery, i.endpoint, i.number, i.started, i.started + i.duration,
+    SELECT numbers_[1 + i.n / 1024] + i.n % 1024, i.delivery, i.endpoint, i.number, i.started, i.started + i.duration,
       i.duration, i.trigger, i.succeeded, i.status_code, i.error, i.message, i.next, i.body
-    FROM unnest(delivery_, endpoint_, number_, started_, duration_, trigger_, succeeded_, status_code_, error_,
-    message_,
-      next_, body_) AS i (delivery, endpoint, number, started, duration, trigger, succeeded, status_code, error,
-      message,
-      next, body);
-
+    FROM (SELECT generate_series(0, cardinality(delivery_) - 1) AS n, unnest(delivery_) AS delivery,
+            unnest(endpoint_) AS endpoint, unnest(number_) AS number, unnest(started_) AS started,
+            unnest(duration_) AS duration, unnest(trigger_) AS trigger, unnest(succeeded_) AS succeeded,
+            unnest(status_code_) AS status_code, unnest(error_) AS error, unnest(message_) AS message,
+            unnest(next_) AS next, unnest(body_) AS body) i;
   END IF;
 
   IF cardinality(lane_names_) > 0 THEN

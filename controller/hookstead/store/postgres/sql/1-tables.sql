@@ -3,9 +3,10 @@
 -- held to the commit: whoever sees a number sees every lower one, so that a position in the numbers (a replay's, a
 -- retention mark's) never passes a row that commits later.
 
+-- `forgotten`: how often endpoints lost their numbers for good, so that whoever knows a number can tell that it holds.
 CREATE TABLE hookstead.numbering (
-  alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0, skew_ms bigint NOT NULL DEFAULT
-    0
+  alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0,
+  skew_ms bigint NOT NULL DEFAULT 0, forgotten bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 INSERT INTO hookstead.numbering DEFAULT VALUES;
 
@@ -37,7 +38,12 @@ CREATE TABLE hookstead.callers (
   key bytea PRIMARY KEY, event_seq bigint NOT NULL, digest bytea NOT NULL, event_id bytea NOT NULL,
   endpoints integer NOT NULL
 );
-CREATE INDEX callers_age ON hookstead.callers (event_seq);
+
+-- The keys of each batch, to be forgotten together: an index of `callers` by age would cost each event what this costs
+-- a batch. `last_seq` is the batch's highest number.
+CREATE TABLE hookstead.caller_batches (last_seq bigint NOT NULL, keys bytea[] NOT NULL) WITH (toast_tuple_target = 8160);
+ALTER TABLE hookstead.caller_batches ALTER keys SET STORAGE EXTERNAL;
+CREATE INDEX caller_batches_age ON hookstead.caller_batches (last_seq);
 
 -- Pending deliveries only: small and hot. An update of `next_attempt_ms`, which is indexed, stays on its page at least,
 -- where there is room; a claim changes nothing that is indexed. `taken`: the member that is at it, void once that is no
@@ -105,7 +111,8 @@ CREATE TABLE hookstead.replays (
   completed_ms bigint, gone_ms bigint
 );
 
-CREATE SEQUENCE hookstead.attempt_numbers CACHE 32;
+-- Taken by the thousand: a statement asks once.
+CREATE SEQUENCE hookstead.attempt_numbers INCREMENT 1024;
 CREATE TABLE hookstead.attempts (
   seq bigint NOT NULL, delivery_seq bigint NOT NULL, endpoint_id bigint NOT NULL, number integer NOT NULL,
   started_ms bigint NOT NULL, ended_ms bigint NOT NULL, duration_ms bigint NOT NULL, trigger smallint NOT NULL,
