@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 from hookstead.config import endpoint as endpoint_module
 from hookstead.delivery import attempt, pacing, retry, signing
+from hookstead.delivery.claims import Claims
 from hookstead.delivery.conclusion import Timing
 from hookstead.delivery.dispatcher import Dispatcher
 from hookstead.delivery.lane import Lane, Wait
@@ -182,10 +183,10 @@ def _() -> Sequence[Patch]:
 
 @bug("what is given back stays claimed", 20)
 def _() -> Sequence[Patch]:
-    async def nothing(self: Dispatcher, delivery_ids: list[str], lane: Lane | None = None) -> None:
+    async def nothing(self: Claims, delivery_ids: list[str], lane: Lane | None = None) -> None:
         return
 
-    return [patch.object(Dispatcher, "_give_back", nothing)]
+    return [patch.object(Claims, "give_back", nothing)]
 
 
 @bug("counters drift: a cancellation is not counted", 8)

@@ -1,4 +1,4 @@
-"""The loop that turns pending deliveries into attempts: lanes, their timers, claims, and what follows an attempt."""
+"""The loop that turns pending deliveries into attempts: lanes, their timers, and what follows an attempt."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hookstead.delivery import attempt, clock_watch, pacing
 from hookstead.delivery.announcements import Announcements
 from hookstead.delivery.attempt import Outcome
 from hookstead.delivery.budget import MemoryBudget
+from hookstead.delivery.claims import STORE_RETRY_SECONDS, Claims
 from hookstead.delivery.conclusion import Timing, conclude, next_state
 from hookstead.delivery.handover import Handover
 from hookstead.delivery.lane import Lane, Wait
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 RELEASE_AFTER_SECONDS: Final = 5.0
 """A lane that has to wait longer gives its claimed jobs back, so that they do not fill the memory budget."""
 
-STORE_RETRY_SECONDS: Final = 1.0
-EMPTY_CLAIM_SECONDS: Final = 0.25
 UNSIGNED_RETRY_MS: Final = 30_000
 FAULT_RETRY_MS: Final = 30_000
 LEASE_RETRY_SECONDS: Final = 0.5
@@ -84,10 +83,22 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._erased: OrderedDict[str, None] = OrderedDict()
         self._stopping = False
+        self.claims: Final = Claims(
+            store=store,
+            clock=clock,
+            budget=budget,
+            wakeups=self._wakeups,
+            held_back=lambda lane: lane.hold(self._roster.environment) is not None,
+            spawn=self._spawn,
+            pump=self.pump,
+        )
         self._abandoned: list[str] = []
         self._peers: Final = store.peers
         hands = Hands(
-            release=self._release, retire=self._wakeups.cancel, changed=self._telling.touched, set_state=self._set_state
+            release=self.claims.release,
+            retire=self._wakeups.cancel,
+            changed=self._telling.touched,
+            set_state=self._set_state,
         )
         self._roster: Final = Roster(transport=transport, clock=clock, user_agent=user_agent, hands=hands)
         self.lanes: Final = self._roster.lanes
@@ -110,9 +121,9 @@ class Dispatcher:
 
     async def drain(self, *, deadline_seconds: float) -> None:
         """Start nothing more, let what is under way finish until the deadline, give the rest back."""
-        self._stopping = True
+        self._stopping = self.claims.closed = True
         self._wakeups.cancel_all()
-        released = [self._release(lane) for lane in self.lanes.values()]
+        released = [self.claims.release(lane) for lane in self.lanes.values()]
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=deadline_seconds)
             for task in late:
@@ -120,13 +131,13 @@ class Dispatcher:
             await asyncio.gather(*late, return_exceptions=True)
             if self._abandoned and self._peers is not None:
                 # Whoever has the endpoint next could not claim them, and would not look again.
-                await self._give_back(self._abandoned)
+                await self.claims.give_back(self._abandoned)
         log.debug("drained", extra={"action": "drained", "released": sum(released)})
         await self.recorder.flushed()
 
     async def stop(self) -> None:
         """After `drain`; or, without it, at once: what is under way is sent again by the next life."""
-        self._stopping = True
+        self._stopping = self.claims.closed = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -189,7 +200,7 @@ class Dispatcher:
             return
         lane = self.lanes.get(key.name)
         if lane is not None and lane.key == key:
-            self._release(lane)
+            self.claims.release(lane)
             counts = lane.activity.counts
             lane.activity.counts = counts._replace(
                 pending=max(0, counts.pending - cancelled), cancelled=counts.cancelled + cancelled
@@ -208,8 +219,8 @@ class Dispatcher:
             lane = self.lanes.get(key.name)
             if lane is not None and lane.key == key:
                 lane.intervened_ms = self._clock.now_ms()
-                self._give_back_erased(lane, event_id)
-                self.left_in_store(lane)  # in order, the next one waited for this
+                self.claims.give_back_erased(lane, event_id)
+                self.claims.left_in_store(lane)  # in order, the next one waited for this
                 self.pump(lane)
         self._erased[event_id] = None
         if len(self._erased) > ERASED_LIMIT:
@@ -222,71 +233,24 @@ class Dispatcher:
         if not self._stopping and not wanted and self.owns(key):
             self.cancel_soon(key, reason)
 
-    def _give_back_erased(self, lane: Lane, event_id: str) -> None:
-        for queue in (lane.ready, lane.manual):
-            for job in [job for job in queue if job.event_id == event_id]:
-                queue.remove(job)
-                self._budget.remove(job)
-                self._return_soon(lane, [job.delivery_id])
-
     def cancel_soon(self, key: EndpointKey, reason: CancelReason) -> None:
         """As `cancel`, without waiting for it. Where the endpoint is another process's, that one sees to it: it learns
         of the delivery from the store."""
         if self.owns(key):
             self._spawn(self.cancel(key, reason))
 
-    # ------------------------------------------------------------------------------------------ reservations
-
-    def reserve(self, lane: Lane, size: int) -> bool:
-        """Whether a new delivery of `size` payload bytes may be claimed at birth; the room is then taken."""
-        free = (
-            not self._stopping
-            and lane.owned
-            and not lane.ordered
-            and not lane.backlog
-            and lane.held_jobs < lane.capacity(self._clock.monotonic())
-            and self._budget.has_room(size)
-            and lane.hold(self._roster.environment) is None
-            and pacing.deferred_until_ms(lane.state, now_ms=self._clock.now_ms()) is None
-        )
-        if free:
-            lane.reserved += 1
-        return free
-
-    def unreserve(self, lane: Lane) -> None:
-        """The delivery was not stored."""
-        lane.reserved -= 1
-
-    def enqueue(self, lane: Lane, job: Job) -> None:
-        """A delivery that was reserved and is stored now."""
-        lane.reserved -= 1
-        lane.ready.append(job)
-        self._budget.add(job)
-        if lane.ordered:  # it became so meanwhile
-            self._release(lane)
-
-    def disown(self, lane: Lane, delivery_id: str) -> None:
-        """A delivery that was reserved and is stored now, and whose lane is no more."""
-        lane.reserved -= 1
-        self._return_soon(lane, [delivery_id])
-
-    def left_in_store(self, lane: Lane) -> None:
-        """A new delivery waits in the store for a claim."""
-        lane.backlog = True
-        lane.arrivals += 1
-
     # ------------------------------------------------------------------------------------------ the pump
 
     def pump(self, lane: Lane) -> None:
         """Start what may start, fetch what is due, and set the timer for what comes next."""
         if self._stopping or not lane.owned or self.lanes.get(lane.key.name) is not lane:
-            self._release(lane)
+            self.claims.release(lane)
             return
         if self._peers is not None and not self._peers.lease_holds:
             self._wakeups.ask(lane, LEASE_RETRY_SECONDS)
             return
         if lane.hold(self._roster.environment) is not None or lane.sealed is None:
-            self._release(lane)
+            self.claims.release(lane)
             self._telling.notice(lane)
             return
         now_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
@@ -294,7 +258,7 @@ class Dispatcher:
         self._telling.notice(lane)
         if wait is not None and wait.seconds is not None:
             if wait.seconds > RELEASE_AFTER_SECONDS:
-                self._release(lane)
+                self.claims.release(lane)
             self._wakeups.ask(lane, wait.seconds)
         deferred = pacing.deferred_until_ms(lane.state, now_ms=now_ms)
         if deferred is not None and not lane.manual_requested:
@@ -302,7 +266,7 @@ class Dispatcher:
         elif lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
             lane.claiming = True
             lane.manual_requested = False
-            self._spawn(self._claim(lane))
+            self._spawn(self.claims.claim(lane))
         elif lane.next_due_ms is not None and lane.next_due_ms > now_ms:
             # What is due already waits for room: the attempt that makes some asks again, no timer has to.
             self._wakeups.ask(lane, (lane.next_due_ms - now_ms) / 1000)
@@ -324,7 +288,7 @@ class Dispatcher:
             memory.state = clock_watch.follow(memory.state, back_ms=back_ms)
             self.recorder.save(key, memory.state)
         for lane in self.lanes.values():
-            self._release(lane)
+            self.claims.release(lane)
             self._set_state(lane, clock_watch.follow(lane.state, back_ms=back_ms))
             if lane.next_due_ms is not None:
                 lane.next_due_ms -= back_ms
@@ -340,76 +304,6 @@ class Dispatcher:
                 self._wakeups.cancel(lane)
                 self.pump(lane)
 
-    def _release(self, lane: Lane) -> int:
-        """Give every job back that is not under way."""
-        jobs = [*lane.manual, *lane.ready]
-        if not jobs:
-            return 0
-        lane.manual.clear()
-        lane.ready.clear()
-        lane.backlog = True
-        for job in jobs:
-            self._budget.remove(job)
-        self._return_soon(lane, [job.delivery_id for job in jobs])
-        return len(jobs)
-
-    def _return_soon(self, lane: Lane, delivery_ids: list[str]) -> None:
-        lane.returning += 1
-        self._spawn(self._return(lane, delivery_ids))
-
-    async def _return(self, lane: Lane, delivery_ids: list[str]) -> None:
-        try:
-            await self._give_back(delivery_ids, lane)
-        finally:
-            lane.returning -= 1
-
-    async def _give_back(self, delivery_ids: list[str], lane: Lane | None = None) -> None:
-        """Until the store took them: a claim that nobody holds would never be offered again in this life.
-
-        The lane looks again behind it: what it asked meanwhile did not find them.
-        """
-        while True:
-            try:
-                await self._store.release(delivery_ids)
-                break
-            except StoreError as error:
-                log.warning("not given back yet", extra={"action": "release_failed", "error": str(error)})
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-        if lane is not None:
-            lane.backlog = True
-            self.pump(lane)
-
-    async def _claim(self, lane: Lane) -> None:
-        arrivals = lane.arrivals
-        room, ordered = lane.capacity(self._clock.monotonic()) - lane.held_jobs, lane.ordered
-        now_ms = self._clock.now_ms()
-        try:
-            claim = await self._store.claim(
-                lane.key,
-                now_ms=now_ms,
-                limit=max(1, min(room, self._budget.free_jobs)),
-                max_bytes=max(1, self._budget.free_bytes),
-                ordered=ordered,
-            )
-        except StoreError as error:
-            log.warning("claim failed", extra={"action": "claim_failed", "error": str(error)})
-            self._wakeups.ask(lane, STORE_RETRY_SECONDS)
-            return
-        finally:
-            lane.claiming = False
-        changed = lane.arrivals != arrivals
-        lane.next_due_ms = _earlier(claim.next_due_ms, lane.next_due_ms if changed else None)
-        lane.backlog = changed or (claim.next_due_ms is not None and claim.next_due_ms <= now_ms)
-        for job in claim.jobs:
-            self._budget.add(job)
-            (lane.manual if job.trigger is Trigger.MANUAL else lane.ready).append(job)
-        if not claim.jobs and lane.backlog and not changed:
-            lane.backlog, lane.next_due_ms = False, now_ms + int(EMPTY_CLAIM_SECONDS * 1000)
-        if lane.ordered is not ordered:  # it was claimed by the other rule
-            self._release(lane)
-            lane.backlog = True
-        self.pump(lane)
-
     # ------------------------------------------------------------------------------------------ attempts
 
     async def _work(self, lane: Lane, job: Job) -> None:
@@ -424,7 +318,7 @@ class Dispatcher:
                 raise
             except Exception as error:  # a fault of ours must cost the lane neither the job nor its slot
                 log.exception("an attempt failed", exc_info=error, extra={"action": "attempt_fault"})
-                await self._give_back([current.delivery_id])
+                await self.claims.give_back([current.delivery_id])
                 lane.next_due_ms = self._clock.now_ms() + FAULT_RETRY_MS
             finally:
                 lane.finished(current, monotonic=self._clock.monotonic())
@@ -477,13 +371,13 @@ class Dispatcher:
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
         if not self._may_be_sent(lane, job):
-            await self._give_back([job.delivery_id], lane)
+            await self.claims.give_back([job.delivery_id], lane)
             return
         sealed, started_ms = lane.sealed, self._clock.now_ms()
         request = None if sealed is None else sealed.request(job, namespace=self._roster.namespace, now_ms=started_ms)
         if request is None:
             # compile() sees to it that one key never expires; should none sign all the same, wait, do not spin.
-            await self._give_back([job.delivery_id])
+            await self.claims.give_back([job.delivery_id])
             lane.next_due_ms = started_ms + UNSIGNED_RETRY_MS
             return
         began = self._clock.monotonic()
@@ -548,10 +442,10 @@ class Dispatcher:
             lane.intervened_ms = self._clock.now_ms()
         self._telling.touched(lane)
         if lane.ordered:
-            self.left_in_store(lane)
+            self.claims.left_in_store(lane)
         if settlement.next_attempt_ms is not None:
             lane.arrivals += 1
-            lane.next_due_ms = _earlier(lane.next_due_ms, settlement.next_attempt_ms)
+            lane.becomes_due(settlement.next_attempt_ms)
             self._wakeups.ask(lane, (settlement.next_attempt_ms - self._clock.now_ms()) / 1000)
         if lane.ordered and pending.waiter is None:  # sent before it became Ordered: nobody else asks for the next
             self.pump(lane)
@@ -563,9 +457,3 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         return sum(lane.in_flight for lane in self.lanes.values())
-
-
-def _earlier(first: int | None, second: int | None) -> int | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return min(first, second)

@@ -239,7 +239,7 @@ class Engine:
             return OperateRefusal.NOT_FOUND
         if lane.owned:
             lane.manual_requested = True
-            self._dispatcher.left_in_store(lane)
+            self._dispatcher.claims.left_in_store(lane)
             self._dispatcher.pump(lane)
         return None
 

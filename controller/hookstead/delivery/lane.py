@@ -181,6 +181,10 @@ class Lane:
         if not self.in_flight:
             self.probing = False
 
+    def becomes_due(self, at_ms: int) -> None:
+        """Something in the store does, at that instant."""
+        self.next_due_ms = at_ms if self.next_due_ms is None else min(self.next_due_ms, at_ms)
+
     def wants_claim(self, *, now_ms: int, monotonic: float) -> bool:
         """Whether asking the store is worth it: something is due there, and there is room for it. While attempts finish
         it waits until half of the capacity is free, which nothing that may start can miss, so that claims are few."""

@@ -176,7 +176,7 @@ class Publisher:
         deliveries = []
         for endpoint in route.endpoints:
             lane = self._lane_of(endpoint)
-            claimed = lane is not None and self._dispatcher.reserve(lane, len(event.data))
+            claimed = lane is not None and self._dispatcher.claims.reserve(lane, len(event.data))
             lanes.append(lane)
             deliveries.append(
                 NewDelivery(
@@ -228,7 +228,7 @@ class Publisher:
     def _unreserve(self, item: _Routed) -> None:
         for lane, delivery in zip(item.lanes, item.event.deliveries, strict=True):
             if lane is not None and delivery.claimed:
-                self._dispatcher.unreserve(lane)
+                self._dispatcher.claims.unreserve(lane)
 
     def _hand_over(self, item: _Routed, answer: Accepted | Duplicate | Clash, touched: dict[EndpointKey, Lane]) -> None:
         if not isinstance(answer, Accepted):
@@ -249,15 +249,15 @@ class Publisher:
             lane.activity.added(1)
             self._dispatcher.touched(lane)
             if delivery.claimed:
-                self._dispatcher.enqueue(lane, _job(event, delivery))
+                self._dispatcher.claims.enqueue(lane, _job(event, delivery))
             else:
-                self._dispatcher.left_in_store(lane)
+                self._dispatcher.claims.left_in_store(lane)
             touched[delivery.endpoint] = lane
             if lane.config.state is not EndpointState.DISABLED:
                 return
         # The configuration changed between selection and commit.
         if delivery.claimed and lane is not None and current is not lane:
-            self._dispatcher.disown(lane, delivery.id)
+            self._dispatcher.claims.disown(lane, delivery.id)
         reason = CancelReason.ENDPOINT_DELETED if current is not lane else CancelReason.ENDPOINT_DISABLED
         self._dispatcher.cancel_soon(delivery.endpoint, reason)
 

@@ -280,7 +280,7 @@ class Replayer:
                 lane.activity.moved(DeliveryStatus.DEAD_LETTERED, DeliveryStatus.PENDING)
         else:
             lane.activity.added(made)
-        self._dispatcher.left_in_store(lane)
+        self._dispatcher.claims.left_in_store(lane)
         self._dispatcher.pump(lane)
 
 
