@@ -51,7 +51,9 @@ HEAD_START_OBJECTS: Final = 1000.0
 """A second of head start for so many objects."""
 CREDENTIALS_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 0.3
-"""Between two looks at the internal Secret: well within the time after which a gateway counts as unavailable."""
+"""Between a look at the internal Secret and the next that a refusal asks for: well within the time after which a
+gateway counts as unavailable. Longer each time that nothing new was found."""
+REFUSED_CEILING_SECONDS: Final = 5.0
 CONFLICT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
@@ -316,21 +318,25 @@ class Operator:
 
     async def _refresh_credentials(self) -> None:
         """Follow the internal Secret: renewed, rotated, or given by somebody else later."""
+        pause = REFUSED_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CREDENTIALS_SECONDS):
                     await self._refresh.wait()
+            in_vain = self._refresh.is_set()
             self._refresh.clear()
             try:
                 self._may_write()
-                self._credentials = await self._ensure_credentials()
+                before, self._credentials = self._credentials, await self._ensure_credentials()
+                in_vain = in_vain and self._credentials is before
                 if self._synchronised.is_set():
                     self._set_live()
             except KubeError as error:
                 log.warning(
                     "the internal Secret was not read", extra={"action": "internal-secret", "error": str(error)}
                 )
-            await asyncio.sleep(REFUSED_SECONDS)
+            pause = min(2 * pause, REFUSED_CEILING_SECONDS) if in_vain else REFUSED_SECONDS
+            await asyncio.sleep(pause)
 
     async def _take_signals_back(self, stop: asyncio.Event) -> None:
         """Kopf installs its own handlers when it starts; ours stop the helpers first, then Kopf."""

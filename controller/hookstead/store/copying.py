@@ -38,8 +38,8 @@ _LOCK_MS: Final = 10_000
 _DAY_NUMBERS: Final = range(14_000, 100_000)
 """From 2008 to 2243: rows of a clock that was further off go to the partition of the rest."""
 _CALLER_BATCHES: Final = """
-INSERT INTO hookstead.caller_batches (last_seq, keys)
-SELECT max(event_seq), array_agg(key)
+INSERT INTO hookstead.caller_batches (last_seq, count, keys)
+SELECT max(event_seq), count(*), array_agg(key)
 FROM (SELECT key, event_seq, row_number() OVER (ORDER BY event_seq) / 1000 AS batch FROM hookstead.callers) c
 GROUP BY batch
 """

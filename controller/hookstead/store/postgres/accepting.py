@@ -23,7 +23,7 @@ RECALL: Final = """
 SELECT NULL::integer AS n, NULL::bigint AS seq, NULL::bytea AS event_id, NULL::bytea AS digest,
   NULL::integer AS endpoints,
   (SELECT array_agg(e.id ORDER BY x.n) FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS x (name, uid, n)
-   JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid) AS endpoint_ids, NULL::bigint AS forgotten
+   LEFT JOIN hookstead.endpoints e ON e.name = x.name AND e.uid = x.uid) AS endpoint_ids, NULL::bigint AS forgotten
 UNION ALL
 SELECT x.n::integer, e.seq, c.event_id, c.digest, c.endpoints, NULL, NULL
 FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS x (id, key, n)
@@ -56,7 +56,8 @@ def pack(event: NewEvent) -> Packed:
 
 @dataclass(slots=True)
 class EndpointNumbers:
-    """The database's numbers of endpoints, as far as they were told. They hold until some are forgotten there."""
+    """The database's numbers of endpoints, as far as they were told. They hold until some are forgotten there, or
+    another server takes over: `forgotten` is another one then."""
 
     forgotten: int = -1
     _known: dict[EndpointKey, int] = field(default_factory=dict)

@@ -24,8 +24,10 @@ _LOOK: Final = (
     "SELECT kind, id, lease_until, alive, ready, slots, terms, names, uids, place, n, event_id"
     " FROM hookstead.look_1($1, $2, $3)"
 )
-_ENDPOINTS_THERE: Final = "SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0)::bigint FROM hookstead.endpoints"
-"""Tells whether they are the same as before, without reading their names."""
+_ENDPOINTS_THERE: Final = """
+SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0)::bigint, pg_postmaster_start_time() FROM hookstead.endpoints
+"""
+"""Tells whether they are the same as before, and the server, without reading their names."""
 _REMOVE: Final = "SELECT hookstead.remove_1($1, $2, $3)"
 _TAKE: Final = "SELECT slot, term FROM hookstead.take_1($1, $2)"
 _READY: Final = "SELECT hookstead.ready_1($1)"
@@ -112,7 +114,7 @@ class PostgresPeers:
         """The same for slots whose memory was read since: what it counts is not told as having arrived."""
         self._by_slot: dict[int, list[int]] = {}
         """The numbers of endpoints by slot, as of when these were `_numbered`."""
-        self._numbered: tuple[int, ...] | None = None
+        self._numbered: tuple[object, ...] | None = None
 
     @property
     def clock(self) -> Clock:

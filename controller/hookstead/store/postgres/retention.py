@@ -295,7 +295,7 @@ async def _forget_callers(step: Step, ages: Ages) -> bool:
     """The oldest batches whole, as many as have about the limit of keys."""
     bound = max(ages.now - CALLER_IDS_KEPT_MS, 0) << TIME_BITS
     found = await step.connection.fetch(
-        "SELECT ctid, cardinality(keys) FROM hookstead.caller_batches WHERE last_seq < $1 ORDER BY last_seq LIMIT $2",
+        "SELECT ctid, count FROM hookstead.caller_batches WHERE last_seq < $1 ORDER BY last_seq LIMIT $2",
         bound,
         step.limit,
     )

@@ -59,7 +59,8 @@ END $$;
 -- with room for its deliveries. Then one for each event whose caller's key was there before: what is known of the first
 -- with it; its numbers are left out. No row at all where the batch was committed before. A caller's key is given at most
 -- once. `oldest_`, `newest_`: bounds of `at_`; `extent_`: how many numbers all need. `known_ids_`: the endpoints' numbers
--- as they were told with this `forgotten_`, null where one is unknown.
+-- as they were told with this `forgotten_`, null where one is unknown. That says which server told it, too: one that took
+-- over may lack an endpoint that the one before had made, and give its number to another.
 CREATE FUNCTION hookstead.accept_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   oldest_ bigint, newest_ bigint, extent_ bigint, keyed_ bigint,
@@ -90,7 +91,8 @@ BEGIN
   UPDATE hookstead.numbering o
   SET last = greatest(o.last + 1, newest_ << 10) + extent_ - 1,
     skew_ms = hookstead.skew_1(o.skew_ms, (greatest(o.last + 1, newest_ << 10) + extent_ - 1 >> 10) - oldest_)
-  RETURNING o.last - extent_ + 1, o.forgotten INTO first_, forgotten;
+  RETURNING o.last - extent_ + 1, ((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint << 8) + o.forgotten
+  INTO first_, forgotten;
   IF forgotten = forgotten_ AND array_position(known_ids_, NULL) IS NULL THEN
     endpoint_ids_ := known_ids_;
   ELSE
@@ -132,7 +134,7 @@ BEGIN
       END IF;
     END IF;
     IF new_ > 0 THEN
-      INSERT INTO hookstead.caller_batches (last_seq, keys) VALUES (first_ + extent_ - 1,
+      INSERT INTO hookstead.caller_batches (last_seq, count, keys) VALUES (first_ + extent_ - 1, new_,
         ARRAY(SELECT x.key FROM unnest(keys_, seqs_) AS x (key, seq) WHERE x.key IS NOT NULL AND x.seq > 0));
     END IF;
   END IF;

@@ -3,7 +3,8 @@
 -- held to the commit: whoever sees a number sees every lower one, so that a position in the numbers (a replay's, a
 -- retention mark's) never passes a row that commits later.
 
--- `forgotten`: how often endpoints lost their numbers for good, so that whoever knows a number can tell that it holds.
+-- `forgotten`: how often endpoints lost their numbers for good, so that whoever knows a number can tell that it holds
+-- (on the server that told it).
 CREATE TABLE hookstead.numbering (
   alone boolean PRIMARY KEY DEFAULT true CHECK (alone), last bigint NOT NULL DEFAULT 0,
   skew_ms bigint NOT NULL DEFAULT 0, forgotten bigint NOT NULL DEFAULT 0
@@ -41,7 +42,8 @@ CREATE TABLE hookstead.callers (
 
 -- The keys of each batch, to be forgotten together: an index of `callers` by age would cost each event what this costs
 -- a batch. `last_seq` is the batch's highest number.
-CREATE TABLE hookstead.caller_batches (last_seq bigint NOT NULL, keys bytea[] NOT NULL) WITH (toast_tuple_target = 8160);
+CREATE TABLE hookstead.caller_batches (last_seq bigint NOT NULL, count integer NOT NULL, keys bytea[] NOT NULL)
+WITH (toast_tuple_target = 8160);
 ALTER TABLE hookstead.caller_batches ALTER keys SET STORAGE EXTERNAL;
 CREATE INDEX caller_batches_age ON hookstead.caller_batches (last_seq);
 
