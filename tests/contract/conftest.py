@@ -36,6 +36,7 @@ _sites = itertools.count(1)
 def pytest_configure(config: pytest.Config) -> None:
     """Markers of this folder."""
     config.addinivalue_line("markers", "dev_alone: about `hookstead dev` itself, or its store's files")
+    config.addinivalue_line("markers", "one_process: about a process, whoever else is on the same database")
     config.addinivalue_line("markers", "two_gateways: served by `hookstead dev`, and by two gateways on PostgreSQL")
 
 
@@ -45,6 +46,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         counts = [GATEWAYS]
         if metafunc.definition.get_closest_marker("dev_alone"):
             counts = [0]
+        elif metafunc.definition.get_closest_marker("one_process"):
+            counts = [min(GATEWAYS, 1)]
         elif not GATEWAYS and on_two_gateways(metafunc):
             counts = [0, 2]
         ids = ["two-gateways" if len(counts) > 1 and count else pytest.HIDDEN_PARAM for count in counts]

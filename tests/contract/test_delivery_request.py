@@ -401,6 +401,7 @@ def test_a_url_that_cannot_be_dialled_is_invalid_at_once(wrong: Site, url: str) 
     assert wrong.condition("Accepted", f"url{BAD_URLS.index(url)}") == ("False", "InvalidSpec")
 
 
+@pytest.mark.one_process  # of two, either may have the endpoint
 def test_the_processs_own_listeners_are_never_dialled(site: Site) -> None:
     for index, address in enumerate((site.dev.address, site.dev.admin_address)):
         site.apply(
