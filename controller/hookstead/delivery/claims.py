@@ -22,8 +22,8 @@ EMPTY_CLAIM_SECONDS: Final = 0.25
 class Claims:
     """Runs on the dispatcher's event loop.
 
-    `held_back` says whether a lane's configuration, or its endpoint's own answers, let nothing be sent; `spawn` runs
-    work beside the caller, `pump` starts what may start. Once `closed` nothing more is reserved.
+    `held_back` says whether nothing of a lane may start for as long as nobody changes something; `spawn` runs work
+    beside the caller, `pump` starts what may start.
     """
 
     def __init__(
@@ -37,7 +37,6 @@ class Claims:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         pump: Callable[[Lane], None],
     ) -> None:
-        self.closed = False
         self._store: Final = store
         self._clock: Final = clock
         self._budget: Final = budget
@@ -51,8 +50,7 @@ class Claims:
     def reserve(self, lane: Lane, size: int) -> bool:
         """Whether a new delivery of `size` payload bytes may be claimed at birth; the room is then taken."""
         free = (
-            not self.closed
-            and lane.owned
+            lane.owned
             and not lane.ordered
             and not lane.backlog
             and lane.held_jobs < lane.capacity(self._clock.monotonic())
@@ -88,8 +86,13 @@ class Claims:
 
     # ------------------------------------------------------------------------------------------ from the store
 
-    async def claim(self, lane: Lane) -> None:
-        """Fetch what is due and there is room for. `lane.claiming` was set by the caller."""
+    def claim_soon(self, lane: Lane) -> None:
+        """Fetch what is due and there is room for."""
+        lane.claiming = True
+        lane.manual_requested = False
+        self._spawn(self._claim(lane))
+
+    async def _claim(self, lane: Lane) -> None:
         arrivals = lane.arrivals
         room, ordered = lane.capacity(self._clock.monotonic()) - lane.held_jobs, lane.ordered
         now_ms = self._clock.now_ms()

@@ -88,7 +88,7 @@ class Dispatcher:
             clock=clock,
             budget=budget,
             wakeups=self._wakeups,
-            held_back=lambda lane: lane.hold(self._roster.environment) is not None,
+            held_back=lambda lane: self._stopping or lane.hold(self._roster.environment) is not None,
             spawn=self._spawn,
             pump=self.pump,
         )
@@ -121,7 +121,7 @@ class Dispatcher:
 
     async def drain(self, *, deadline_seconds: float) -> None:
         """Start nothing more, let what is under way finish until the deadline, give the rest back."""
-        self._stopping = self.claims.closed = True
+        self._stopping = True
         self._wakeups.cancel_all()
         released = [self.claims.release(lane) for lane in self.lanes.values()]
         if self._tasks:
@@ -137,7 +137,7 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """After `drain`; or, without it, at once: what is under way is sent again by the next life."""
-        self._stopping = self.claims.closed = True
+        self._stopping = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -264,9 +264,7 @@ class Dispatcher:
         if deferred is not None and not lane.manual_requested:
             self._wakeups.ask(lane, (deferred[1] - now_ms) / 1000)
         elif lane.wants_claim(now_ms=now_ms, monotonic=monotonic):
-            lane.claiming = True
-            lane.manual_requested = False
-            self._spawn(self.claims.claim(lane))
+            self.claims.claim_soon(lane)
         elif lane.next_due_ms is not None and lane.next_due_ms > now_ms:
             # What is due already waits for room: the attempt that makes some asks again, no timer has to.
             self._wakeups.ask(lane, (lane.next_due_ms - now_ms) / 1000)

@@ -176,6 +176,8 @@ class Gateways:
             if isinstance(error, aiohttp.ClientSSLError):
                 self._listeners.refused()
             raise GatewayProblem(f"{_reason(error)}.") from error
+        if status in UNAUTHORISED:
+            self._listeners.refused()
         return status, answer
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:

@@ -5,8 +5,10 @@ Created when it is absent and renewed when we created it; one that somebody else
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import secrets
 import ssl
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hookstead.operator.certificates import ServerCertificate, issue, needs_renewal
 from hookstead.operator.gateways import INTERNAL_NAME, Credentials
-from hookstead.operator.kube import Conflict, KubeClient, NotFound, core_path
+from hookstead.operator.kube import Conflict, KubeClient, KubeError, NotFound, core_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +28,12 @@ MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "hookstead"}
 TOKEN_BYTES: Final = 32
 FORMER_SECONDS: Final = 300.0
 """A kubelet brings a changed Secret into its mounts within two minutes or so."""
+
+LOOK_SECONDS: Final = 30.0
+ASKED_SECONDS: Final = 0.3
+"""Between a look and the next that is asked for: well within the time after which a gateway counts as unavailable.
+Longer each time that nothing new was found."""
+ASKED_CEILING_SECONDS: Final = 5.0
 
 log: Final = logging.getLogger(__name__)
 
@@ -59,6 +67,34 @@ class InternalSecret:
             texts = _texts(await self._kube.merge_patch(path, {"data": _data(made)}))
             log.info("renewed the internal certificate", extra={"action": "internal-secret", "secret": self._name})
         return self._use(texts)
+
+    async def follow(
+        self,
+        asked: asyncio.Event,
+        *,
+        now: Callable[[], datetime],
+        may_look: Callable[[], None],
+        found: Callable[[Credentials], None],
+    ) -> None:
+        """Look again and again, for ever: soon where `asked`, since a gateway and we do not believe each other. `found`
+        gets what is to be used; `may_look` raises where somebody else leads."""
+        pause = ASKED_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await asked.wait()
+            was_asked, before = asked.is_set(), self._credentials
+            asked.clear()
+            may_look()
+            try:
+                found(await self.look(now=now()))
+            except KubeError as error:
+                log.warning(
+                    "the internal Secret was not read", extra={"action": "internal-secret", "error": str(error)}
+                )
+            in_vain = was_asked and self._credentials is before
+            pause = min(2 * pause, ASKED_CEILING_SECONDS) if in_vain else ASKED_SECONDS
+            await asyncio.sleep(pause)
 
     async def _read(self, now: datetime) -> dict[str, Any] | None:
         """The Secret, made where it is absent; None where the one that somebody gave has gone."""

@@ -178,7 +178,6 @@ class Link:
 
     def _expect_ok(self, status: int, body: bytes) -> None:
         if status in UNAUTHORISED:
-            self._fleet.listeners.refused()
             raise GatewayProblem("it does not take the token of the internal Secret.")
         if status != 200:
             words = body[:200].decode("utf-8", errors="replace")

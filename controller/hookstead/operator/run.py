@@ -49,11 +49,6 @@ if TYPE_CHECKING:
 HEAD_START_SECONDS: Final = 5.0
 HEAD_START_OBJECTS: Final = 1000.0
 """A second of head start for so many objects."""
-CREDENTIALS_SECONDS: Final = 30.0
-REFUSED_SECONDS: Final = 0.3
-"""Between a look at the internal Secret and the next that a refusal asks for: well within the time after which a
-gateway counts as unavailable. Longer each time that nothing new was found."""
-REFUSED_CEILING_SECONDS: Final = 5.0
 CONFLICT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 RETRY_CEILING_SECONDS: Final = 30.0
@@ -299,7 +294,9 @@ class Operator:
             "assess": self._reporter.assess(),
             "status writer": self._reporter.write(),
             "recorder": self._recorder.run(),
-            "credentials": self._refresh_credentials(),
+            "credentials": self._internal_secret.follow(
+                self._refresh, now=_now, may_look=self._may_write, found=self._use_credentials
+            ),
             "signals": self._take_signals_back(stop),
         }
         if self._elector is not None:
@@ -316,27 +313,10 @@ class Operator:
             group.create_task(self._sweeper.run(), name="sweeps")
             group.create_task(self._bridge.run(listings, fed=self._fed), name="bridge")
 
-    async def _refresh_credentials(self) -> None:
-        """Follow the internal Secret: renewed, rotated, or given by somebody else later."""
-        pause = REFUSED_SECONDS
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CREDENTIALS_SECONDS):
-                    await self._refresh.wait()
-            in_vain = self._refresh.is_set()
-            self._refresh.clear()
-            try:
-                self._may_write()
-                before, self._credentials = self._credentials, await self._ensure_credentials()
-                in_vain = in_vain and self._credentials is before
-                if self._synchronised.is_set():
-                    self._set_live()
-            except KubeError as error:
-                log.warning(
-                    "the internal Secret was not read", extra={"action": "internal-secret", "error": str(error)}
-                )
-            pause = min(2 * pause, REFUSED_CEILING_SECONDS) if in_vain else REFUSED_SECONDS
-            await asyncio.sleep(pause)
+    def _use_credentials(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        if self._synchronised.is_set():
+            self._set_live()
 
     async def _take_signals_back(self, stop: asyncio.Event) -> None:
         """Kopf installs its own handlers when it starts; ours stop the helpers first, then Kopf."""

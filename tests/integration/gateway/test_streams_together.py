@@ -137,6 +137,10 @@ def ended(reader: Reader, count: int) -> Callable[[], bool]:
     return lambda: len(reader.of("delivery.finished")) >= count
 
 
+def missed(reader: Reader, count: int) -> Callable[[], bool]:
+    return lambda: len(reader.of("missed")) >= count
+
+
 async def test_a_reader_at_either_sees_what_happens_at_both_once(database: str) -> None:
     async with sink() as receiver, two(database, receiver) as (first, second):
         async with reading(first.base) as here, reading(second.base) as there:
@@ -210,7 +214,7 @@ async def test_after_a_connection_broke_readers_hear_that_and_what_happens_then(
             await databases.server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hookstead news'"
             )
-            await reader.until(lambda: len(reader.of("missed")) >= lost, what="that something may be missing")  # noqa: B023 - done with before the next round
+            await reader.until(missed(reader, lost), what="that something may be missing")
         assert reader.of("missed") == [{"count": None}] * 2
         del reader.seen[:]
         events = await publish_at(second)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hookstead.operator.internal_secret import FORMER_SECONDS, GENERATED, InternalSecret
+import pytest
+
+import virtual_time
+from hookstead.operator.gateways import Credentials
+from hookstead.operator.internal_secret import (
+    ASKED_CEILING_SECONDS,
+    ASKED_SECONDS,
+    FORMER_SECONDS,
+    GENERATED,
+    InternalSecret,
+)
 from hookstead.operator.kube import Conflict, NotFound
+from virtual_time import VirtualClock
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -120,3 +133,37 @@ async def test_one_that_somebody_gave_is_not_made_anew_and_stays_in_use_while_it
     assert server.body is None
     server.give(token="another")
     assert (await one.look(now=NOW)).tokens == ("another", "given")
+
+
+async def looks_of(one: InternalSecret, server: Server, *, changed_after: float) -> list[float]:
+    """When it looked, in seconds, where a gateway refuses us all the time and somebody replaces the Secret."""
+    loop, asked, looks = asyncio.get_running_loop(), asyncio.Event(), []
+
+    def found(_: Credentials) -> None:
+        looks.append(loop.time())
+        asked.set()
+
+    await one.look(now=NOW)
+    asked.set()
+    loop.call_later(changed_after, lambda: server.give(token="another"))
+    following = loop.create_task(one.follow(asked, now=lambda: NOW, may_look=lambda: None, found=found))
+    await asyncio.sleep(changed_after + 10)
+    following.cancel()
+    return looks
+
+
+def test_a_refusal_is_looked_into_at_once_and_more_seldom_the_longer_it_lasts_until_something_is_new() -> None:
+    server, clock = Server(), VirtualClock()
+    server.give(token="given")
+
+    async def main() -> list[float]:
+        return await looks_of(following(server), server, changed_after=60)
+
+    looks = virtual_time.run(main, clock=clock, outstanding=lambda: False)
+    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    assert looks[0] == 0
+    assert pauses[:4] == pytest.approx([0.6, 1.2, 2.4, 4.8])
+    new = next(place for place, at in enumerate(looks) if at >= 60)
+    assert looks[new] <= 60 + ASKED_CEILING_SECONDS
+    assert pauses[4:new] == pytest.approx([ASKED_CEILING_SECONDS] * (new - 4))
+    assert pauses[new] == pytest.approx(ASKED_SECONDS), "what is new may be followed by more"

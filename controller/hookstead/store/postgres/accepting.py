@@ -15,7 +15,7 @@ from hookstead.store.postgres.link import Row
 Outcome = Accepted | Duplicate | Clash
 
 STATEMENT: Final = (
-    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids, forgotten FROM hookstead.accept_1("  # noqa: S608 - numbers
+    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids, forgotten FROM hookstead.accept_1("  # noqa: S608 - placeholders
     + ", ".join(f"${place}" for place in range(1, 30))
     + ")"
 )

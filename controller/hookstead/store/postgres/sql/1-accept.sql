@@ -4,8 +4,8 @@
 -- function leaves the planner a choice of joins: what is looked up row by row is LATERAL with OFFSET 0 (or a scalar
 -- subquery), which is an index look-up for each row whatever the statistics say; what is found by a list is = ANY; and
 -- arrays are joined by a hash, or by place (side by side in the list of a SELECT, which costs less than in its FROM). And
--- a plan is kept: where a table is large, the server would rather make a new
--- one at each call, for the lengths of its arrays, which costs more than the statement.
+-- a plan is kept: where a table is large, the server would rather make a new one at each call, for the lengths of its
+-- arrays, which costs more than the statement.
 
 -- Makes `batch_` the member's last batch and prolongs its lease; false where it is already, that is, where a
 -- connection broke between the commit and its answer. Raises HS001 where the membership is lost.

@@ -1,7 +1,8 @@
 -- Attempts in: their rows, what becomes of their deliveries, roll-ups and lane states, in one statement. Every change
 -- of a delivery is compare-and-set: where one is not as the caller knew it, HS002 is raised, nothing is changed, and
 -- the caller looks again. Locks are taken in the order of the row numbers, in which `seqs_` are given. `ended_of_` with
--- `ended_as_`: the endpoint and the end of each that was pending and is no longer. `lane_states_`: first those of the endpoints in `lanes_`, then those of the endpoints of these names.
+-- `ended_as_`: the endpoint and the end of each that was pending and is no longer. `lane_states_`: first those of the
+-- endpoints in `lanes_`, then those of the endpoints of these names.
 CREATE FUNCTION hookstead.record_1(
   owner_ bigint, batch_ bigint, lease_ interval,
   seqs_ bigint[], was_ smallint[], counted_ integer[], stood_ integer[], due_ bigint[], ended_ bigint[],
