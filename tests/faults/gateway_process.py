@@ -94,10 +94,14 @@ class Life:
         return self.child.last_words(lines=100_000)
 
     @property
+    def children(self) -> list[int]:
+        """What runs under the program that was started: a wrapper's gateway, or the processes of `--processes`."""
+        return [int(pid) for pid in Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()]
+
+    @property
     def pid(self) -> int:
         """Of the gateway itself, which under a wrapper is the wrapper's child."""
-        children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
-        return int(children[0]) if children else self.child.pid
+        return next(iter(self.children), self.child.pid)
 
     async def ready(self, *, seconds: float = WAIT_SECONDS) -> Self:
         """Wait until it takes events; fails with its log when it ends before."""
@@ -174,8 +178,10 @@ class Life:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL: no chance to say anything."""
-        self.send(signal.SIGKILL)
+        """SIGKILL, to all of it: no chance to say anything."""
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.child.kill()
 
     async def ended(self, *, seconds: float = WAIT_SECONDS) -> int:

@@ -28,6 +28,11 @@ BEGIN
   UPDATE hookstead.slots SET owner = NULL, term = 0;
 END $$
 """
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_LEAVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,19 @@ class Databases:
         return await self.server.create(template=TEMPLATE if migrated else None)
 
     async def recycle(self, name: str) -> None:
-        """The test is over and well; whoever needs a database next gets this one."""
-        await self.server.execute(_EMPTY, database=name)
-        self._free.append(name)
+        """The test is over and well; whoever needs a database next gets this one, unless somebody is still in it."""
+        if await self._is_left(name):
+            await self.server.execute(_EMPTY, database=name)
+            self._free.append(name)
+
+    async def _is_left(self, name: str) -> bool:
+        """Whether all sessions end in a moment; one of a pooler, or of a gateway that still drains, does not."""
+        for _ in range(20):
+            [(others,)] = await self.server.execute(_OTHERS, database=name)
+            if not others:
+                return True
+            await asyncio.sleep(_LEAVE_SECONDS / 20)
+        return False
 
     async def drop(self, name: str) -> None:
         await self.server.drop(name)

@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import FrameType
 from typing import Final, NoReturn
 
 from hookstead.gateway.options import GatewayOptions, OptionsError
@@ -18,6 +17,7 @@ from hookstead.store.address import is_postgres
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _LEAVES: Final = signal.SIGUSR1
 _PASSED_ON: Final = (*_STOPS, _LEAVES)
+_AWAITED: Final = (*_PASSED_ON, signal.SIGCHLD)
 
 
 def numbered(options: GatewayOptions, number: int) -> GatewayOptions:
@@ -51,38 +51,46 @@ def serve_many(count: int, serve: Callable[[int, int], int]) -> int:
     """
     lifeline, kept = os.pipe()
     children: dict[int, int] = {}
-    stopping = False
-
-    def stop(number: int, _: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        _send(children, number)
-
-    before = {number: signal.signal(number, stop) for number in _STOPS}
-    before[_LEAVES] = signal.signal(_LEAVES, lambda number, _: _send(children, number))
+    # Blocked, and asked for one after the other: a handler runs between two steps of Python only, so what comes right
+    # before a call that waits would be heeded when that ends, which may be never.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # to ignore it is inherited, and then nobody is told of an end
     try:
-        # Until all are known; and until a child has no handler of ours any more.
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         for number in range(count):
             children[_fork(number, lifeline, kept, serve)] = number
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        code = 0
-        while children:
-            pid, status = os.wait()
-            if children.pop(pid, None) is None:
-                continue
-            ended = os.waitstatus_to_exitcode(status)
+        return _attend(children)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(lifeline)
+        os.close(kept)
+
+
+def _attend(children: dict[int, int]) -> int:
+    """Pass signals on until all have ended; the exit code."""
+    code = 0
+    stopping = False
+    while children:
+        number = signal.sigwait(_AWAITED)
+        if number in _PASSED_ON:
+            stopping = stopping or number in _STOPS
+            _send(children, number)
+            continue
+        for ended in _ended(children):
             if not (stopping and -ended in _STOPS):  # asked to stop before it could listen to it
                 code = code or abs(ended)
             if not stopping:
                 stopping, code = True, code or 1
                 _send(children, signal.SIGTERM)
-        return code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(lifeline)
-        os.close(kept)
+    return code
+
+
+def _ended(children: dict[int, int]) -> Iterator[int]:
+    """The exit codes of those that ended meanwhile, who are children no more: one signal may tell of several."""
+    for pid in tuple(children):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            del children[pid]
+            yield os.waitstatus_to_exitcode(status)
 
 
 def _send(children: dict[int, int], number: int) -> None:
@@ -108,7 +116,7 @@ def _child(number: int, lifeline: int, kept: int, serve: Callable[[int, int], in
         for one in _STOPS:
             signal.signal(one, signal.SIG_DFL)
         signal.signal(_LEAVES, signal.SIG_IGN)  # until it listens to it: it has no clients yet
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         os.close(kept)
         code = serve(number, lifeline)
     except BaseException:  # noqa: BLE001 - whatever it is: the frames above are the parent's

@@ -32,10 +32,6 @@ async def both(place: Home, *, port: int) -> Life:
     return life
 
 
-def children(life: Life) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{life.child.pid}/task/{life.child.pid}/children").read_text().split()]
-
-
 async def publish(port: int, number: int) -> str:
     """One event on a connection of its own: the system chooses the process."""
     async with (
@@ -83,7 +79,7 @@ async def test_where_one_is_killed_all_end_and_the_next_ones_deliver_what_was_ac
         port = free_port()
         life = await both(place, port=port)
         sent = {await publish(port, number) for number in range(EVENTS)}
-        os.kill(children(life)[0], signal.SIGKILL)
+        os.kill(life.children[0], signal.SIGKILL)
         receiver.release.set()
         assert await life.ended() == signal.SIGKILL, life.log
         await both(place, port=port)

@@ -22,15 +22,25 @@ from hookstead.gateway.processes import serve_many
 
 def serve(number, lifeline):
     told, tell = os.pipe()
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: os.write(tell, b"t"))
-    signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"%d left\n" % number))
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)  # not a handler of ours, which would run after the wait that it is to end
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(one, lambda *_: None)
     os.write(1, b"%d %d\n" % (number, os.getpid()))
     if number == int(sys.argv[2]):
         return 3
-    ready, _, _ = select.select([lifeline, told], [], [], 60)
-    time.sleep(0.3)  # for a second signal, which would be one to hurry
-    how = b"cut" if lifeline in ready else b"stopped" if os.read(told, 9) == b"t" else b"hurried"
+    how = b""
+    while not how:
+        ready, _, _ = select.select([lifeline, told], [], [], 60)
+        if lifeline in ready:
+            how = b"cut"
+        elif told not in ready:
+            how = b"forgotten"
+        elif os.read(told, 1)[0] == signal.SIGUSR1:
+            os.write(1, b"%d left\n" % number)
+        else:
+            time.sleep(0.3)  # for a second signal, which would be one to hurry
+            how = b"hurried" if select.select([told], [], [], 0)[0] else b"stopped"
     os.write(1, b"%d %s\n" % (number, how))
     return 0
 
@@ -47,9 +57,11 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
         program.communicate(timeout=WAIT_SECONDS)
 
 
-def start(started: list[subprocess.Popen[str]], count: int, *, ends: int = -1) -> subprocess.Popen[str]:
+def start(
+    started: list[subprocess.Popen[str]], count: int, *, ends: int = -1, preface: str = ""
+) -> subprocess.Popen[str]:
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(count), str(ends)],
+        [sys.executable, "-c", preface + PROGRAM, str(count), str(ends)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -111,6 +123,14 @@ def test_where_one_is_killed_the_others_are_stopped(started: list[subprocess.Pop
     os.kill(int(pids[1]), signal.SIGKILL)
     assert lines(program, 1) == {0: "stopped"}
     assert program.wait(WAIT_SECONDS) == signal.SIGKILL
+
+
+def test_a_parent_that_ignored_the_end_of_its_children_makes_no_difference(
+    started: list[subprocess.Popen[str]],
+) -> None:
+    """Some supervisors do, and whoever they start inherits it."""
+    program = start(started, 3, ends=1, preface="import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    assert program.wait(WAIT_SECONDS) == 3
 
 
 def test_none_outlives_the_process_that_began_it(started: list[subprocess.Popen[str]]) -> None:
