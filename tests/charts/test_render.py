@@ -108,7 +108,11 @@ SEVERAL: Final[dict[str, Any]] = {
         "postgresql": {"existingSecret": "db-app", "key": "uri", "ca": {"existingSecret": "db-ca", "key": "root.crt"}},
     },
     "networkPolicy": {
-        "database": {"to": [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}], "port": 6432},
+        "database": {
+            "to": [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}],
+            "port": 6432,
+            "directPort": 5433,
+        },
     },
 }
 """Every switch of a shared store."""
@@ -655,9 +659,11 @@ def test_only_a_shared_store_is_reached_over_the_network() -> None:
 
     assert ports({}).keys() == {53, 443, 6443}
     assert ports(POSTGRESQL)[5432] is None
-    assert ports(SEVERAL)[6432] == [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}]
+    for port in (6432, 5433):
+        assert ports(SEVERAL)[port] == [{"podSelector": {"matchLabels": {"cnpg.io/cluster": "db"}}}]
     operator = named(template(values=SEVERAL), "NetworkPolicy", "demo-operator")
-    assert not [port for rule in operator["spec"]["egress"] for port in rule.get("ports", ()) if port["port"] == 6432]
+    opened = {port["port"] for rule in operator["spec"]["egress"] for port in rule.get("ports", ())}
+    assert opened.isdisjoint({6432, 5433})
 
 
 # ------------------------------------------------------------------------------------------------- rights

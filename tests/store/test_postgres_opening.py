@@ -154,6 +154,12 @@ async def test_what_can_not_be_opened_is_named_without_its_password(databases: D
     [
         ("mysql://x/y", "expected postgresql://USER@HOST:PORT/DATABASE"),
         ("postgresql://x/y?pooler=session", "expected transaction, or none"),
+        ("postgresql://x/y?direct=z", "only with pooler=transaction"),
+        ("postgresql://x/y?pooler=none&direct=z", "only with pooler=transaction"),
+        *(
+            (f"postgresql://x/y?pooler=transaction&direct={way}", "expected HOST:PORT of the database behind")
+            for way in ("", "/y", "u@z", "u:p@z", "z:1:2", "z:port", "z/y/x", "postgresql://z/y")
+        ),
     ],
 )
 def test_a_url_that_is_none_is_refused(url: str, message: str) -> None:
@@ -165,6 +171,25 @@ def test_the_pooler_is_ours_and_the_rest_of_the_options_is_the_librarys() -> Non
     found = target("postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&application_name=x%20y", Settings())
     assert (found.pooler, found.name) == (True, "postgresql://h:1/d")
     assert found.url == "postgresql://u:p@h:1/d?sslmode=require&application_name=x+y"
+    assert "u:p" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("way", "database"),
+    [
+        ("z:1", "z:1/d"),
+        ("z", "z/d"),
+        ("z:1/other", "z:1/other"),
+        ("[::1]:1,z:2", "[::1]:1,z:2/d"),
+        ("z%3A1%2F", "z:1/d"),
+    ],
+)
+def test_the_way_around_a_pooler_differs_by_its_host(way: str, database: str) -> None:
+    found = target(f"postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&direct={way}", Settings())
+    assert (found.pooler, found.url) == (True, "postgresql://u:p@h:1/d?sslmode=require")
+    assert found.around is not None
+    assert (found.around.pooler, found.around.around) == (False, None)
+    assert found.around.url == f"postgresql://u:p@{database}?sslmode=require"
     assert "u:p" not in repr(found)
 
 

@@ -47,7 +47,7 @@ COMMAND: Final = Command(
     epilog=(
         "A database's password comes from the variable HOOKSTEAD_STORE, or from PGPASSWORD or PGPASSFILE, never from\n"
         "the flag: every user of the machine reads command lines. Behind a pooler in transaction mode add\n"
-        "?pooler=transaction to the URL.\n"
+        "?pooler=transaction to the URL, and &direct=HOST:PORT if the database behind it can be reached.\n"
         "The internal port's token comes from --internal-dir or the variable HOOKSTEAD_INTERNAL_TOKEN.\n"
         "SIGTERM and SIGINT drain and exit 0; a second signal does not wait."
     ),

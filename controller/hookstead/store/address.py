@@ -62,6 +62,11 @@ def has_password(url: str) -> bool:
     return ":" in parts.netloc.rpartition("@")[0] or bool(asked & {"password", "sslpassword"})
 
 
+def are_hosts(text: str) -> bool:
+    """Whether it is HOST, HOST:PORT, or several of them with commas, as PostgreSQL's addresses have them."""
+    return all(map(_HOST.fullmatch, text.split(",")))
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -69,7 +74,7 @@ def _split(url: str) -> SplitResult:
         raise _unclear() from None  # the error's text has the address
     user, at, hosts = parts.netloc.rpartition("@")
     behind = parts.path + (parts.query if not at else "")
-    if "@" in user or "@" in behind or "#" in url or not all(map(_HOST.fullmatch, hosts.split(","))):
+    if "@" in user or "@" in behind or "#" in url or not are_hosts(hosts):
         raise _unclear()
     return parts
 

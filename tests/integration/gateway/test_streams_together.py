@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import pytest
 
 from builders import endpoint
 from cluster.child import free_port
@@ -116,10 +117,11 @@ async def shared_out(url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def two(url: str, receiver: Sink) -> AsyncIterator[tuple[Bench, Bench]]:
-    objects = endpoints(receiver)
-    async with running(Place(url), *objects) as first, running(Place(url), *objects) as second:
-        await shared_out(url)
+async def two(database: str, receiver: Sink, *, store: str = "") -> AsyncIterator[tuple[Bench, Bench]]:
+    """Both on `store`, which is the way to the database if there is no other."""
+    objects, place = endpoints(receiver), Place(store or database)
+    async with running(place, *objects) as first, running(place, *objects) as second:
+        await shared_out(database)
         yield first, second
 
 
@@ -141,8 +143,17 @@ def missed(reader: Reader, count: int) -> Callable[[], bool]:
     return lambda: len(reader.of("missed")) >= count
 
 
-async def test_a_reader_at_either_sees_what_happens_at_both_once(database: str) -> None:
-    async with sink() as receiver, two(database, receiver) as (first, second):
+@pytest.fixture(params=["", "around a pooler"])
+def store(request: pytest.FixtureRequest, database: str, databases: Databases) -> str:
+    """The address that gateways are given."""
+    if not request.param:
+        return database
+    behind: Pooler = request.getfixturevalue("pooler")
+    return f"{behind.url(database.rpartition('/')[2])}&direct=127.0.0.1:{databases.server.port}"
+
+
+async def test_a_reader_at_either_sees_what_happens_at_both_once(store: str, database: str) -> None:
+    async with sink() as receiver, two(database, receiver, store=store) as (first, second):
         async with reading(first.base) as here, reading(second.base) as there:
             events = await publish_at(second) | await publish_at(first, 2)
             for reader in (here, there):
@@ -245,6 +256,29 @@ async def test_processes_of_one_host_have_one_stream(tmp_path: Path, database: s
             await reader.until(ended(reader, EVENTS * ENDPOINTS), what="an end of each delivery")
             reader.is_whole(events, ENDPOINTS)
         life.kill()
+
+
+async def test_a_way_around_a_pooler_that_is_closed_is_missed_by_hints_and_streams_only(
+    pooler: Pooler, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = f"{pooler.url(database.rpartition('/')[2])}&direct=127.0.0.1:{free_port()}"
+
+    async def complaints() -> bool:
+        said = [one.levelname for one in caplog.records if "no connection to listen to other gateways" in one.message]
+        return said.count("WARNING") == 2  # one for each gateway
+
+    async with sink() as receiver, two(database, receiver, store=store) as (first, second):
+        async with reading(first.base) as reader:
+            events = await publish_at(first)
+            await reader.until(lambda: len(reader.of("event.accepted")) == EVENTS, what="its own acceptances")
+            assert {one["id"] for one in reader.of("event.accepted")} == events
+        await publish_at(second)
+
+        async def delivered() -> bool:
+            return len({message for message, count in receiver.seen.items() if count == 2}) == 2 * EVENTS * ENDPOINTS
+
+        await until(delivered, what="two attempts of each delivery")
+        await until(complaints, what="a warning of each")
 
 
 async def test_behind_a_pooler_a_stream_shows_its_own_gateway(pooler: Pooler, database: str) -> None:

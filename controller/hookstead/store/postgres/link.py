@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
 from hookstead.delivery.ports import StoreUnavailable
+from hookstead.store.address import are_hosts
 from hookstead.store.errors import StoreRefused
 from hookstead.store.postgres import faults
 from hookstead.store.postgres.settings import Settings
@@ -25,34 +26,54 @@ Row = Any
 """A record of asyncpg: values by position and by name. Their types are the query's business."""
 
 _POOLER: Final = "pooler"
+_DIRECT: Final = "direct"
 SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the database is. `name` is for messages: host and database, no user, no password."""
+    """Where the database is. `name` is for messages: host and database, no user, no password.
+
+    `around` is the same database on the way around a transaction-mode pooler, where there is one.
+    """
 
     url: str = field(repr=False)
     name: str
     pooler: bool
+    around: Target | None = None
 
 
 def target(url: str, settings: Settings) -> Target:
-    """Read the value of `--store`. `?pooler=transaction` says what stands in between; the rest is libpq's."""
+    """Read the value of `--store`. `?pooler=transaction` says what stands in between, `direct=HOST:PORT[/DATABASE]`
+    what is behind it; the rest is libpq's. Raises StoreRefused.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise StoreRefused(f"--store {parts.scheme}:…: expected postgresql://USER@HOST:PORT/DATABASE")
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    pooler = dict(options).get(_POOLER)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    pooler, direct = options.pop(_POOLER, None), options.pop(_DIRECT, None)
     if pooler not in (None, "transaction", "none"):
         raise StoreRefused("--store postgresql://…?pooler=…: expected transaction, or none")
-    rest = urlencode([option for option in options if option[0] != _POOLER])
-    host = parts.netloc.rpartition("@")[2]
-    return Target(
-        url=urlunsplit((parts.scheme, parts.netloc, parts.path, rest, "")),
-        name=f"postgresql://{host}{parts.path}",
-        pooler=settings.pooler or pooler == "transaction",
-    )
+    user, at, host = parts.netloc.rpartition("@")
+
+    def on(hosts: str, path: str) -> Target:
+        return Target(
+            url=urlunsplit((parts.scheme, user + at + hosts, path, urlencode(options), "")),
+            name=f"postgresql://{hosts}{path}",
+            pooler=False,
+        )
+
+    here = on(host, parts.path)
+    if not (settings.pooler or pooler == "transaction"):
+        if direct is not None:
+            raise StoreRefused("--store postgresql://…?direct=…: only with pooler=transaction")
+        return here
+    if direct is None:
+        return replace(here, pooler=True)
+    hosts, slash, database = direct.partition("/")
+    if not hosts or "@" in hosts or not are_hosts(hosts) or "/" in database:
+        raise StoreRefused("--store postgresql://…?direct=…: expected HOST:PORT of the database behind the pooler")
+    return replace(here, pooler=True, around=on(hosts, slash + database if database else parts.path))
 
 
 class Link:

@@ -1,8 +1,8 @@
 """Hints between the processes on one database: LISTEN and NOTIFY on a connection of their own that comes back.
 
-A hint may be lost, with a connection or behind a transaction-mode pooler, where there are none at all: whoever waits
-for news has a time-out. Hints that come close together are one. What happens at one process goes to those that listen
-to it over the same connection (`relay`).
+A hint may be lost, with a connection; and behind a transaction-mode pooler with no way around it there are none at all:
+whoever waits for news has a time-out. Hints that come close together are one. What happens at one process goes to those
+that listen to it over the same connection (`relay`).
 """
 
 from __future__ import annotations
@@ -100,7 +100,12 @@ class News:
                     wait = _BACKOFF_SECONDS
                     await self._serve(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next connection may do better
-                log.info("no hints for a moment", extra={"action": "listen", "error": str(error)})
+                log.log(
+                    logging.WARNING if wait < _BACKOFF_LIMIT <= 2 * wait else logging.INFO,  # once, after some tries
+                    "no connection to listen to other gateways on; looking once a second until there is: %s",
+                    error,
+                    extra={"action": "listen"},
+                )
             finally:
                 self._relay.disconnected()
             self._to_tell.clear()

@@ -81,7 +81,7 @@ class PostgresStore:
         readers = [Link(where, settings, purpose="reader") for _ in range(settings.readers)]
         self._reader = Reader(readers, health=health)
         self._dropping = Dropping(self._links[2], owner=membership.owner, health=health)
-        news = News(Link(where, settings, purpose="news"), me=membership.owner)
+        news = News(Link(where.around or where, settings, purpose="news"), me=membership.owner)
         self._relay = news.relay
         self._peers = PostgresPeers(
             membership,
@@ -109,7 +109,7 @@ class PostgresStore:
 
     @property
     def relay(self) -> Relay | None:
-        """None behind a transaction-mode pooler, where nobody can listen."""
+        """None behind a transaction-mode pooler without a way around it: nobody can listen there."""
         return self._relay
 
     async def prepare(self) -> None:
