@@ -274,10 +274,6 @@ async def test_whoever_has_something_to_do_hears_of_it(cluster: Cluster) -> None
     for store in (first, second):
         await store.peers.news(timeout_seconds=0)
 
-    async def tell() -> None:
-        first.peers.tell()
-
-    assert await heard(second, tell)
     theirs = owned_by(look, other=True)
     assert await heard(second, lambda: first.accept([event(theirs)]))
     await cluster.close(first)
@@ -305,17 +301,14 @@ async def test_a_hint_of_deliveries_asks_for_no_whole_look_and_such_a_look_tells
 
 async def test_the_listener_comes_back_after_its_connection_broke(cluster: Cluster) -> None:
     first, second = await cluster.open(), await cluster.open()
-    await shared_out(first, second)
+    look, _ = await shared_out(first, second)
     for store in (first, second):
         await store.peers.news(timeout_seconds=0)
-
-    async def tell() -> None:
-        first.peers.tell()
-
-    assert await heard(second, tell)
+    theirs = owned_by(look, other=True)
+    assert await heard(second, lambda: first.accept([event(theirs)]))
     rows = await cluster.databases.server.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hookstead news'"
     )
     assert len(rows) == 2
     await second.peers.news(timeout_seconds=60)  # the connection's return is told, too: something may have been lost
-    assert await heard(second, tell)
+    assert await heard(second, lambda: first.accept([event(theirs)]))

@@ -121,7 +121,6 @@ async def test_several_processes_behind_it_share_the_slots_and_look_at_one_anoth
     assert [len(owned[0] | owned[1]), len(owned[0] & owned[1])] == [SLOTS, 0]
     assert all(owned)
     await first.accept([event(A)])
-    first.peers.tell()
     await asyncio.wait_for(second.peers.news(timeout_seconds=0.05), timeout=30)
     assert dict((await second.peers.look()).arrivals) == {A: 1}
     memory = await second.peers.memory(range(SLOTS), recent_limit=5)

@@ -265,6 +265,3 @@ class SharedStore:
         self.hint.clear()
         whole, self.look_whole = self.look_whole, False
         return whole
-
-    def tell(self) -> None:
-        self.hub.tell(self.member, whole=True)

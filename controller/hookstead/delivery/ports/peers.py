@@ -69,9 +69,6 @@ class Peers(Protocol):
         False where all that was told is that there is something to deliver; else a whole look is due.
         """
 
-    def tell(self) -> None:
-        """Hint to the others, soon and not more often than they can use, that a look is worth it."""
-
 
 Hear: TypeAlias = Callable[[Sequence[str], int | None], None]
 """Takes what one of the others told, and how many messages before that were lost (None: nobody knows, perhaps none).

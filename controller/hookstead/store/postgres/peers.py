@@ -254,9 +254,6 @@ class PostgresPeers:
     async def news(self, *, timeout_seconds: float) -> bool:
         return await self._news.wait(timeout_seconds=timeout_seconds)
 
-    def tell(self) -> None:
-        self._news.tell(None)
-
     def made(self, endpoints: Iterable[EndpointKey]) -> None:
         """There is something to do for these: a hint to those whose it is."""
         if len(self._owned) == len(ALL_SLOTS):
