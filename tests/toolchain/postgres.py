@@ -1,7 +1,11 @@
-"""Debian's PostgreSQL: found beside its own version's programs, installed without a cluster of its own."""
+"""Debian's PostgreSQL: found beside its own version's programs, installed without a cluster of its own.
+
+POSTGRES_BIN names the folder of another one's programs (initdb, postgres, …), which is taken instead.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -15,6 +19,8 @@ _CLUSTER_CONFIGURATION: Final = Path("/etc/postgresql-common/createcluster.conf"
 
 def folder() -> Path | None:
     """The programs (initdb, postgres, …) of the newest version that is installed, if it is new enough."""
+    if asked := os.environ.get("POSTGRES_BIN"):
+        return Path(asked)
     found = [
         (int(path.parent.parent.name), path.parent)
         for path in _DEBIAN.glob("*/bin/postgres")

@@ -26,10 +26,16 @@ def test_the_newest_that_is_new_enough_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: list[str], taken: str | None
 ) -> None:
     monkeypatch.setattr(postgres, "_DEBIAN", tmp_path)
+    monkeypatch.delenv("POSTGRES_BIN", raising=False)
     for version in installed:
         (tmp_path / version / "bin").mkdir(parents=True)
         (tmp_path / version / "bin" / "postgres").touch()
     assert postgres.folder() == (None if taken is None else tmp_path / taken / "bin")
+
+
+def test_another_is_taken_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_BIN", str(tmp_path))
+    assert binaries.locate("postgres") == tmp_path / "postgres"
 
 
 def test_no_cluster_is_made_or_started_by_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,5 +56,6 @@ def test_no_cluster_is_made_or_started_by_the_installation(tmp_path: Path, monke
 
 def test_what_is_not_there_is_said_with_its_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "_DEBIAN", tmp_path)
+    monkeypatch.delenv("POSTGRES_BIN", raising=False)
     with pytest.raises(binaries.ProgramMissingError, match=r"the tests of the PostgreSQL store: `make binaries`"):
         binaries.locate("postgres")
