@@ -152,7 +152,7 @@ def database(postgres_server: PostgresServer) -> tuple[PostgresServer, str]:
 async def _prepare(server: PostgresServer) -> str:
     name = await server.create()
     settings = Settings()
-    link = Link(target(server.url(name), settings), settings, purpose="test")
+    link = Link(target(server.url(name)), settings, purpose="test")
     await migrate(link, name)
     await link.close()
     (sql,) = blocks("sql")

@@ -48,11 +48,11 @@ class Databases:
 
     async def recycle(self, name: str) -> None:
         """The test is over and well; whoever needs a database next gets this one, unless somebody is still in it."""
-        if await self._is_left(name):
+        if await self._was_left(name):
             await self.server.execute(_EMPTY, database=name)
             self._free.append(name)
 
-    async def _is_left(self, name: str) -> bool:
+    async def _was_left(self, name: str) -> bool:
         """Whether all sessions end in a moment; one of a pooler, or of a gateway that still drains, does not."""
         for _ in range(20):
             [(others,)] = await self.server.execute(_OTHERS, database=name)

@@ -164,11 +164,11 @@ async def test_what_can_not_be_opened_is_named_without_its_password(databases: D
 )
 def test_a_url_that_is_none_is_refused(url: str, message: str) -> None:
     with pytest.raises(StoreRefused, match=message):
-        target(url, Settings())
+        target(url)
 
 
 def test_the_pooler_is_ours_and_the_rest_of_the_options_is_the_librarys() -> None:
-    found = target("postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&application_name=x%20y", Settings())
+    found = target("postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&application_name=x%20y")
     assert (found.pooler, found.name) == (True, "postgresql://h:1/d")
     assert found.url == "postgresql://u:p@h:1/d?sslmode=require&application_name=x+y"
     assert "u:p" not in repr(found)
@@ -185,7 +185,7 @@ def test_the_pooler_is_ours_and_the_rest_of_the_options_is_the_librarys() -> Non
     ],
 )
 def test_the_way_around_a_pooler_differs_by_its_host(way: str, database: str) -> None:
-    found = target(f"postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&direct={way}", Settings())
+    found = target(f"postgresql://u:p@h:1/d?sslmode=require&pooler=transaction&direct={way}")
     assert (found.pooler, found.url) == (True, "postgresql://u:p@h:1/d?sslmode=require")
     assert found.around is not None
     assert (found.around.pooler, found.around.around) == (False, None)

@@ -27,7 +27,7 @@ class Place:
         self.clock = StoppedClock()
 
     async def open(self, **settings: int) -> PostgresStore:
-        chosen = Settings(readers=1, database_clock=False, **settings)  # type: ignore[arg-type]  # counts only
+        chosen = Settings(readers=1, database_clock=False, **settings)
         return await open_postgres(self.databases.url(self.name), clock=self.clock, settings=chosen)
 
     async def rows(self, sql: str) -> list[tuple[object, ...]]:

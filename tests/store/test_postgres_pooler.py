@@ -14,13 +14,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from cluster.child import Child, free_port
-from hookstead.delivery.ports import SLOTS, Accepted, Store
+from hookstead.delivery.ports import SLOTS, Accepted
 from hookstead.store.postgres.opening import open_postgres
 from hookstead.store.postgres.settings import Settings
+from hookstead.store.postgres.store import PostgresStore
 from property.store.store_machine import StoreMachine
 from store.postgres_fixtures import Databases
 from store.postgres_server import as_user, folder_for_user
 from store.samples import A, StoppedClock, attempt, claim, event
+from store.slots import shared_out
+from store.test_postgres_peers import heard, owned_by
 from toolchain.binaries import ProgramMissingError, locate
 
 
@@ -79,11 +82,13 @@ class Pooled:
         self._databases = databases
         self._name: str | None = None
 
-    async def open(self, clock: StoppedClock) -> Store:
+    async def open(self, clock: StoppedClock, *, around: bool = False) -> PostgresStore:
+        """`around`: the connection that listens goes to the database itself."""
         if self._name is None:
             self._name = await self._databases.server.create(template="migrated")
         chosen = Settings(retention_slack_ms=0, readers=2, cancel_rows=3)
-        return await open_postgres(self._pooler.url(self._name), clock=clock, settings=chosen)
+        way = f"&direct=127.0.0.1:{self._databases.server.port}" if around else ""
+        return await open_postgres(self._pooler.url(self._name) + way, clock=clock, settings=chosen)
 
     async def leave(self) -> None:
         if self._name is not None:
@@ -125,6 +130,18 @@ async def test_several_processes_behind_it_share_the_slots_and_look_at_one_anoth
     assert dict((await second.peers.look()).arrivals) == {A: 1}
     memory = await second.peers.memory(range(SLOTS), recent_limit=5)
     assert memory.counts[A].pending == 1
+    for store in (first, second):
+        await store.close()
+    await place.leave()
+
+
+async def test_whoever_has_something_to_do_hears_of_it_around_the_pooler(pooler: Pooler, databases: Databases) -> None:
+    place = Pooled(pooler, databases)
+    first, second = [await place.open(StoppedClock(), around=True) for _ in range(2)]
+    look, _ = await shared_out(first, second)
+    for store in (first, second):
+        await store.peers.news(timeout_seconds=0)
+    assert await heard(second, lambda: first.accept([event(owned_by(look, other=True))]))
     for store in (first, second):
         await store.close()
     await place.leave()

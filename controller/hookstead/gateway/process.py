@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import resource
 import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final, TypeVar
@@ -31,7 +29,7 @@ from hookstead.gateway.options import GatewayOptions, make_authorizer, settle
 from hookstead.gateway.problems import Problem, ProblemKind, problem
 from hookstead.gateway.server import Address, HttpServer
 from hookstead.gateway.stream import ActivityStream
-from hookstead.gateway.system import SystemClock, SystemRandom
+from hookstead.gateway.system import SystemClock, SystemRandom, raise_file_limit, settle_memory
 from hookstead.store.address import is_postgres
 from hookstead.store.opening import open_database, open_store
 
@@ -386,21 +384,3 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a program's coroutine on the loop that the gateway is measured on."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
-
-
-def settle_memory() -> None:
-    """After start-up: what exists now is there to stay, so the collector need not look at it again and again.
-
-    Events are acyclic and short-lived; reference counts free them (measured: a tenth of the CPU time an event).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-
-
-def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,9 +1,12 @@
-"""Time and chance as the running process has them: the engine's Clock and Random ports."""
+"""The machine as the running process has it: the engine's Clock and Random ports, memory, open files."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
+import resource
 import time
 
 import uuid_utils
@@ -30,3 +33,21 @@ class SystemRandom:
 
     def delivery_id(self) -> str:
         return f"dlv_{uuid_utils.uuid7().hex}"
+
+
+def settle_memory() -> None:
+    """After start-up: what exists now is there to stay, so the collector need not look at it again and again.
+
+    Events are acyclic and short-lived; reference counts free them (measured: a tenth of the CPU time an event).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -152,7 +152,7 @@ async def copy_store(source: str, to: str, *, tell: Tell) -> Copied:
     path = sqlite_file(source)
     require_database(to)
     settings = Settings(statement_seconds=_STATEMENT_SECONDS)
-    where = target(to, settings)
+    where = target(to)
     file = Source(path)
     link = Link(where, settings, purpose="copy")
     try:

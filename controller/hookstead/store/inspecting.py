@@ -61,7 +61,7 @@ async def _connected(url: str, use: Callable[[Link, str], Awaitable[Result]]) ->
     """Raises StoreError."""
     require_database(url)
     settings = Settings(statement_seconds=_STATEMENT_SECONDS)
-    where = target(url, settings)
+    where = target(url)
     link = Link(where, settings, purpose="inspection")
     try:
         return await use(link, where.name)

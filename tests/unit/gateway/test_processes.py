@@ -92,6 +92,20 @@ def test_a_signal_reaches_each_of_them_and_the_exit_code_is_0(started: list[subp
     assert program.wait(WAIT_SECONDS) == 0
 
 
+def signals(pid: int, how: str) -> set[int]:
+    """Those that a process has handlers for (SigCgt), or blocks (SigBlk)."""
+    [mask] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if how in line]
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
+def test_no_signal_can_come_too_early_for_the_one_that_passes_them_on(started: list[subprocess.Popen[str]]) -> None:
+    """With a handler, one could come between the interpreter's last look for it and the call that waits."""
+    program = start(started, 2)
+    pids = lines(program, 2)
+    assert signals(program.pid, "SigCgt").isdisjoint({signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD})
+    assert [signals(int(pid), "SigBlk") for pid in pids.values()] == [set(), set()]
+
+
 def test_that_a_stop_will_follow_is_told_to_each_of_them_and_ends_none(started: list[subprocess.Popen[str]]) -> None:
     program = start(started, 3)
     assert set(lines(program, 3)) == {0, 1, 2}

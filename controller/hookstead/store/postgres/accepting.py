@@ -14,11 +14,11 @@ from hookstead.store.postgres.link import Row
 
 Outcome = Accepted | Duplicate | Clash
 
-STATEMENT: Final = (
-    "SELECT n, seq, event_id, digest, endpoints, endpoint_ids, forgotten FROM hookstead.accept_1("  # noqa: S608 - placeholders
-    + ", ".join(f"${place}" for place in range(1, 30))
-    + ")"
-)
+STATEMENT: Final = """
+SELECT n, seq, event_id, digest, endpoints, endpoint_ids, forgotten FROM hookstead.accept_1(
+  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+  $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)
+"""
 RECALL: Final = """
 SELECT NULL::integer AS n, NULL::bigint AS seq, NULL::bytea AS event_id, NULL::bytea AS digest,
   NULL::integer AS endpoints,

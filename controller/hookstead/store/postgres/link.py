@@ -43,7 +43,7 @@ class Target:
     around: Target | None = None
 
 
-def target(url: str, settings: Settings) -> Target:
+def target(url: str) -> Target:
     """Read the value of `--store`. `?pooler=transaction` says what stands in between, `direct=HOST:PORT[/DATABASE]`
     what is behind it; the rest is libpq's. Raises StoreRefused.
     """
@@ -64,7 +64,7 @@ def target(url: str, settings: Settings) -> Target:
         )
 
     here = on(host, parts.path)
-    if not (settings.pooler or pooler == "transaction"):
+    if pooler != "transaction":
         if direct is not None:
             raise StoreRefused("--store postgresql://…?direct=…: only with pooler=transaction")
         return here

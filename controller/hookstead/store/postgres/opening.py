@@ -25,7 +25,7 @@ async def open_postgres(url: str, *, clock: Clock, settings: Settings | None = N
     schema), and StoreUnavailable where it does not answer now.
     """
     chosen = settings or Settings()
-    where = target(url, chosen)
+    where = target(url)
     health = Health(where.name)
     link = Link(where, chosen, purpose="lease")
     try:

@@ -14,8 +14,6 @@ class Settings:
 
     readers: int = 3
     """Connections for lists and details, beside six: lease, writing, claims, partitions, looks at others, hints."""
-    pooler: bool = False
-    """A transaction-mode pooler stands in between: no prepared statement outlives its transaction."""
     lease_seconds: float = 6.0
     """How long a gateway that vanished still counts as present. Renewed by every commit, and three times as often."""
     database_clock: bool = True
